@@ -10,11 +10,11 @@ use std::{
 };
 
 use locum_core::{
-    config::{self, Checked, Diag, FileName, Options, Severity, authkeys, locum_key, locum_toml},
+    config::{self, CheckOptions, CheckedHaFiles, Diag, FileName, Severity, authkeys, locum_key, locum_toml},
     model::{keys::Keys, note::Escaped},
     native::{
         director::keys_of,
-        plan::{KEY_FILE, Member, Plan},
+        plan::{KEY_FILE, NativeMember, NativePlan},
     },
 };
 
@@ -27,14 +27,14 @@ const BYTES_MAX: u64 = 2 << 20;
 
 /// The dialect of a configuration directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dialect {
+pub enum ConfigDialect {
     /// heartbeat's dialect: `ha.cf`, `authkeys`, `haresources`.
     R1,
     /// The native dialect: `locum.toml` and its keys.
     Native,
 }
 
-impl Dialect {
+impl ConfigDialect {
     /// The dialect of the file that exists. `None` if the files of both exist.
     #[must_use]
     pub fn of(dir: &Path) -> Option<Self> {
@@ -55,7 +55,7 @@ pub struct Files {
     ha_cf: Option<Vec<u8>>,
     authkeys: Option<Vec<u8>>,
     haresources: Option<Vec<u8>>,
-    options: Options,
+    options: CheckOptions,
     /// The faults of the files themselves.
     faults: Vec<Diag>,
 }
@@ -77,7 +77,7 @@ impl Files {
         if ha_cf.is_none() && dir.join(NATIVE).exists() {
             faults.push(native_dialect());
         }
-        let mut options = Options { is_named: node.is_some(), ..Options::default() };
+        let mut options = CheckOptions { is_named: node.is_some(), ..CheckOptions::default() };
         let node = node.map_or_else(|| node_name(dir), str::to_lowercase);
         let udp_port = fs::read("/etc/services").ok().and_then(|text| service_port(&text));
         options.udp_port = udp_port.unwrap_or(options.udp_port);
@@ -87,8 +87,8 @@ impl Files {
 
     /// Checks the files: returns the plan and everything that is wrong with them.
     #[must_use]
-    pub fn check(&self) -> Checked {
-        let texts = config::Files {
+    pub fn check(&self) -> CheckedHaFiles {
+        let texts = config::HaFiles {
             ha_cf: self.text(FileName::HaCf),
             authkeys: self.text(FileName::Authkeys),
             haresources: self.text(FileName::Haresources),
@@ -138,7 +138,7 @@ pub struct NativeFiles {
 #[derive(Clone, Debug)]
 pub struct NativeChecked {
     /// The result of `locum.toml`, and all diagnostics.
-    pub file: locum_toml::Checked,
+    pub file: locum_toml::CheckedLocumToml,
     /// The keys, when nothing is wrong with their file.
     pub keys: Option<Keys>,
 }
@@ -148,7 +148,7 @@ impl NativeFiles {
     /// with a `ha.cf` it is heartbeat's.
     #[must_use]
     pub fn read(dir: &Path, node: Option<&str>) -> Option<Self> {
-        (Dialect::of(dir) == Some(Dialect::Native)).then(|| Self::read_them(dir, node))
+        (ConfigDialect::of(dir) == Some(ConfigDialect::Native)).then(|| Self::read_them(dir, node))
     }
 
     /// Reads the directory as one of the native dialect, whatever other files it has.
@@ -169,7 +169,7 @@ impl NativeFiles {
         }
         file.diags.extend(self.faults.iter().cloned());
         let own = match (file.me, &file.draft) {
-            (Some(Member::Witness(me)), Some(plan)) => plan.witnesses[me.0].key,
+            (Some(NativeMember::Witness(me)), Some(plan)) => plan.witnesses[me.0].key,
             _ => None,
         };
         let name = file.draft.as_ref().map_or(KEY_FILE, |plan| plan.local.key_file.as_str());
@@ -185,7 +185,7 @@ impl NativeFiles {
     }
 
     /// Warns if others can read the file while a witness's key stands in it.
-    fn check_secrecy(&self, plan: Option<&Plan>) -> Option<Diag> {
+    fn check_secrecy(&self, plan: Option<&NativePlan>) -> Option<Diag> {
         let has_key = plan?.witnesses.iter().any(|witness| witness.key.is_some());
         let path = self.dir.join(NATIVE);
         let metadata = fs::metadata(&path).ok()?;
@@ -213,7 +213,7 @@ impl NativeFiles {
 pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     let path = dir.join(name);
     let error = |message: String| Diag::new(Severity::Error, FileName::LocumKey, message);
-    let (text, Rights { mode, owner }) = match read_text(&path) {
+    let (text, FileRights { mode, owner }) = match read_text(&path) {
         Ok(read) => read,
         Err(fault) => {
             let diag = error(format!("the file {} cannot be read: {fault}", path.display()));
@@ -269,7 +269,7 @@ pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
 fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
     let path = dir.join(name.name());
     match read_text(&path) {
-        Ok((text, Rights { mode, owner })) => {
+        Ok((text, FileRights { mode, owner })) => {
             faults.extend(check_mode(name, &path, mode));
             // heartbeat does not check the owner, so a cluster that it ran goes on with a warning.
             if name == FileName::Authkeys
@@ -335,13 +335,13 @@ fn check_owner(path: &Path, owner: u32) -> Option<(String, String)> {
 
 /// The owner of a file, and what others may do with it.
 #[derive(Clone, Copy, Debug)]
-struct Rights {
+struct FileRights {
     mode: u32,
     owner: u32,
 }
 
 /// The text of a regular file, and its mode and owner. Never waits, as reading a pipe would.
-fn read_text(path: &Path) -> io::Result<(Vec<u8>, Rights)> {
+fn read_text(path: &Path) -> io::Result<(Vec<u8>, FileRights)> {
     let is_file = |metadata: &fs::Metadata| match metadata.is_file() {
         true => Ok(()),
         false => Err(io::Error::other("it is not a regular file")),
@@ -352,7 +352,7 @@ fn read_text(path: &Path) -> io::Result<(Vec<u8>, Rights)> {
     is_file(&metadata)?;
     let mut text = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut text)?;
-    Ok((text, Rights { mode: metadata.mode(), owner: metadata.uid() }))
+    Ok((text, FileRights { mode: metadata.mode(), owner: metadata.uid() }))
 }
 
 fn node_name(dir: &Path) -> String {
@@ -400,7 +400,7 @@ mod tests {
     const HARESOURCES: (&str, &str, u32) = ("haresources", "web1 10.0.0.1\n", 0o644);
     const AUTHKEYS: (&str, &str, u32) = ("authkeys", "auth 1\n1 sha1 k\n", 0o600);
 
-    fn said(dir: &Path) -> Vec<String> {
+    fn diag_texts(dir: &Path) -> Vec<String> {
         Files::read(dir, Some("WEB1")).check().diags.iter().map(ToString::to_string).collect()
     }
 
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn a_directory_of_the_native_dialect_is_one_error() {
         let dir = directory(&[("locum.toml", "", 0o644)]);
-        let said = said(dir.path());
+        let said = diag_texts(dir.path());
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("holds locum.toml and no ha.cf"), "{said:?}");
     }
@@ -428,18 +428,18 @@ mod tests {
             "authkeys: error: others than the owner can read the keys (mode 0640) (chmod 600 {}/authkeys)",
             dir.path().display()
         );
-        assert_eq!(said(dir.path()), [text.as_str()]);
+        assert_eq!(diag_texts(dir.path()), [text.as_str()]);
         let (keys, diags) = read_keys(dir.path());
         assert_eq!((keys, diags[0].to_string()), (None, text));
     }
 
     /// The owner of a file can read it and write it, whatever its mode says.
     #[test]
-    fn keys_that_somebody_else_owns_are_said() {
+    fn keys_that_somebody_else_owns_are_reported() {
         let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
         let dir = directory(&[HA_CF, HARESOURCES, AUTHKEYS, (KEY_FILE, key, 0o600)]);
         let path = |name: &str| dir.path().join(name);
-        assert!(read_native_keys(dir.path(), KEY_FILE).1.is_empty() && said(dir.path()).is_empty());
+        assert!(read_native_keys(dir.path(), KEY_FILE).1.is_empty() && diag_texts(dir.path()).is_empty());
         for name in ["authkeys", KEY_FILE] {
             if std::os::unix::fs::chown(path(name), Some(61_234), None).is_err() {
                 return; // only root can give a file away
@@ -452,7 +452,7 @@ mod tests {
                 path(name).display()
             )
         };
-        assert_eq!(said(dir.path()), [text("warning", "authkeys")]);
+        assert_eq!(diag_texts(dir.path()), [text("warning", "authkeys")]);
         assert!(read_keys(dir.path()).0.is_some(), "heartbeat takes them");
         let (keys, diags) = read_native_keys(dir.path(), KEY_FILE);
         assert_eq!((keys, diags[0].to_string()), (None, text("error", KEY_FILE)));
@@ -466,7 +466,7 @@ mod tests {
              644 {}/haresources)",
             dir.path().display()
         );
-        assert_eq!(said(dir.path()), [text]);
+        assert_eq!(diag_texts(dir.path()), [text]);
     }
 
     #[test]
@@ -474,7 +474,7 @@ mod tests {
         let dir = directory(&[HA_CF, AUTHKEYS]);
         fs::create_dir(dir.path().join("haresources")).unwrap();
         assert_eq!(
-            said(dir.path()),
+            diag_texts(dir.path()),
             ["haresources: error: the file cannot be read: it is not a regular file (make it a text file)"]
         );
         fs::remove_file(dir.path().join("authkeys")).unwrap();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use locum_core::{
-    config::{Checked, Diag, Explained, FileName, Place, Severity, locum_toml},
+    config::{CheckedHaFiles, Diag, Explained, FileName, FilePlace, Severity, locum_toml},
     model::{
         identity::NodeIndex,
         logging::Logging,
@@ -22,21 +22,21 @@ use locum_core::{
     },
     native::{
         self,
-        plan::{End, Member},
+        plan::{LinkEnd, NativeMember},
     },
-    r1::plan::{Fencing, Medium, Plan},
+    r1::plan::{Fencing, R1Medium, R1Plan},
 };
 use locum_sys::{
     netlink::{
         Interface, InterfaceAddress, Netlink, choose_interface, interface_to, ipv6_is_off, same_network,
     },
-    rights::Right,
+    rights::Capability,
     user::User,
 };
 
 use crate::{
-    control::agents::{AGENTS, Found, Parameters, Roots, find, is_program},
-    duties::Duties,
+    control::agents::{AGENTS, Parameters, ResourceProgram, Roots, find, is_program},
+    host_config::HostConfig,
     rights,
 };
 
@@ -47,7 +47,7 @@ use boot::Boot;
 /// The parts of this host that the checks look at.
 pub(crate) struct Host {
     /// `None` when the kernel does not answer.
-    network: Option<Network>,
+    network: Option<HostNetwork>,
     roots: Roots,
     etc: PathBuf,
     prefer_scripts: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Host {
 /// The parts of a configuration that do not fit this host, for the log of a daemon that starts. It starts all the same,
 /// because missing parts may come later.
 #[must_use]
-pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Diag> {
+pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: CheckedHaFiles) -> Vec<Diag> {
     Host::here(dir, prefer_scripts).check(&mut checked);
     checked.diags.retain(|diag| diag.severity != Severity::Info);
     checked.diags
@@ -66,14 +66,14 @@ pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) ->
 
 /// The parts of a native configuration that do not fit this host.
 #[must_use]
-pub(crate) fn native_misfits(dir: &Path, mut checked: locum_toml::Checked) -> Vec<Diag> {
+pub(crate) fn native_misfits(dir: &Path, mut checked: locum_toml::CheckedLocumToml) -> Vec<Diag> {
     Host::here(dir, false).check_native(&mut checked);
     checked.diags.retain(|diag| diag.severity != Severity::Info);
     checked.diags
 }
 
 /// Interfaces and their addresses.
-struct Network {
+struct HostNetwork {
     interfaces: Vec<Interface>,
     addresses: Vec<InterfaceAddress>,
     /// The number of the interface over which this host would reach an address.
@@ -89,7 +89,7 @@ impl Host {
     pub(crate) fn here(config: &Path, prefer_scripts: bool) -> Self {
         let network = || {
             let mut netlink = Netlink::open()?;
-            Ok(Network {
+            Ok(HostNetwork {
                 interfaces: netlink.interfaces()?,
                 addresses: netlink.addresses()?,
                 route: interface_to,
@@ -97,7 +97,7 @@ impl Host {
                 gateways: gateways(),
             })
         };
-        let network: std::io::Result<Network> = network();
+        let network: std::io::Result<HostNetwork> = network();
         Self {
             network: network.ok(),
             roots: Roots::system(config),
@@ -113,18 +113,19 @@ impl Host {
     }
 
     /// Reports the rights that the daemon needs and this process does not have.
-    fn rights(duties: &Duties, found: &mut Findings) {
-        for lack in rights::lacks_here(duties) {
-            let severity = if lack.right == Right::NetAdmin { Severity::Error } else { Severity::Warning };
+    fn rights(host_config: &HostConfig, found: &mut HostFindings) {
+        for lack in rights::lacks_here(host_config) {
+            let severity =
+                if lack.right == Capability::NetAdmin { Severity::Error } else { Severity::Warning };
             let message = format!("CAP_{} is missing: {}", lack.right.name(), lack.harm());
             found.diags.push(Diag::new(severity, found.file, message).cure(lack.cure()).about_host());
         }
     }
 
     /// Adds the faults of this host to those of the files.
-    pub(crate) fn check(&self, checked: &mut Checked) {
+    pub(crate) fn check(&self, checked: &mut CheckedHaFiles) {
         let Some(plan) = checked.draft.take() else { return };
-        let mut found = Findings::of(FileName::Haresources);
+        let mut found = HostFindings::of(FileName::Haresources);
         self.links(&plan, &checked.places.media, &mut found);
         for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
             for (resource, place) in group.resources.iter().zip(places) {
@@ -134,7 +135,7 @@ impl Host {
         found.diags.extend(event_scripts(&self.roots.config));
         // A draft may name no node at all.
         if plan.nodes.get(plan.me.0).is_some() {
-            Self::rights(&Duties::from(&plan), &mut found);
+            Self::rights(&HostConfig::from(&plan), &mut found);
         }
         self.companions(&plan, &mut found);
         found.diags.extend(log_files(FileName::HaCf, &plan.logging));
@@ -143,14 +144,14 @@ impl Host {
     }
 
     /// Adds the faults of this host to those of a native configuration.
-    pub(crate) fn check_native(&self, checked: &mut locum_toml::Checked) {
+    pub(crate) fn check_native(&self, checked: &mut locum_toml::CheckedLocumToml) {
         let Some(plan) = &checked.draft else { return };
-        let mut found = Findings::of(FileName::LocumToml);
-        if let Some(Member::Node(NodeIndex(node))) = checked.me {
+        let mut found = HostFindings::of(FileName::LocumToml);
+        if let Some(NativeMember::Node(NodeIndex(node))) = checked.me {
             let ends = plan.links.iter().zip(&checked.places.ends);
             for (link, places) in ends {
                 if let (Some(end), Some(place)) = (&link.ends[node], &places[node]) {
-                    self.end(end, &link.medium, place, &mut found);
+                    self.check_link_end(end, &link.medium, place, &mut found);
                 }
             }
             for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
@@ -162,7 +163,7 @@ impl Host {
         }
         // Without it the draft does not say which member it is of, and may have none.
         if checked.me.is_some() {
-            Self::rights(&Duties::from(plan), &mut found);
+            Self::rights(&HostConfig::from(plan), &mut found);
         }
         if let Some(diag) =
             plan.local.watchdog.as_deref().and_then(|device| watchdog(FileName::LocumToml, device))
@@ -174,12 +175,18 @@ impl Host {
     }
 
     /// Checks this node's end of a link.
-    fn end(&self, end: &End, medium: &native::plan::Medium, place: &Place, found: &mut Findings) {
-        let is_v4 = !matches!(medium, native::plan::Medium::Multicast { group, .. } if group.is_ipv6());
+    fn check_link_end(
+        &self,
+        end: &LinkEnd,
+        medium: &native::plan::NativeMedium,
+        place: &FilePlace,
+        found: &mut HostFindings,
+    ) {
+        let is_v4 = !matches!(medium, native::plan::NativeMedium::Multicast { group, .. } if group.is_ipv6());
         let (text, fault) = match end {
-            End::Device(path) => (path.clone(), serial_fault(path)),
-            End::Interface(name) => (name.clone(), self.interface_fault(name, is_v4)),
-            End::Address { ip, interface } => {
+            LinkEnd::Device(path) => (path.clone(), serial_fault(path)),
+            LinkEnd::Interface(name) => (name.clone(), self.interface_fault(name, is_v4)),
+            LinkEnd::Address { ip, interface } => {
                 (ip.to_string(), self.own_address_fault(*ip, interface.as_deref()))
             }
         };
@@ -207,16 +214,16 @@ impl Host {
         carrier.trouble().map(|fault| format!("the interface {} {fault}", Escaped(carrier.name.as_bytes())))
     }
 
-    fn links(&self, plan: &Plan, places: &[Vec<Place>], found: &mut Findings) {
+    fn links(&self, plan: &R1Plan, places: &[Vec<FilePlace>], found: &mut HostFindings) {
         for (link, places) in plan.links.iter().zip(places) {
             for (medium, place) in link.media.iter().zip(places) {
                 let fault = match medium {
-                    Medium::Serial { device, .. } => serial_fault(device),
-                    Medium::Broadcast { interface, .. } => self.interface_fault(interface, true),
-                    Medium::Multicast { interface, group, .. } => {
+                    R1Medium::Serial { device, .. } => serial_fault(device),
+                    R1Medium::Broadcast { interface, .. } => self.interface_fault(interface, true),
+                    R1Medium::Multicast { interface, group, .. } => {
                         self.interface_fault(interface, group.is_ipv4())
                     }
-                    Medium::Unicast { interface, peer, .. } => {
+                    R1Medium::Unicast { interface, peer, .. } => {
                         self.interface_fault(interface, peer.is_ipv4())
                     }
                 };
@@ -243,7 +250,7 @@ impl Host {
     }
 
     /// Checks the fencing device's program, the clients and the watchdog.
-    fn companions(&self, plan: &Plan, found: &mut Findings) {
+    fn companions(&self, plan: &R1Plan, found: &mut HostFindings) {
         let mut say = |severity, message: String, cure: &str| {
             found.diags.push(Diag::new(severity, FileName::HaCf, message).cure(cure).about_host());
         };
@@ -282,18 +289,18 @@ impl Host {
         found.diags.extend(plan.watchdog.as_deref().and_then(|device| watchdog(FileName::HaCf, device)));
     }
 
-    fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {
-        let mut at = Spot { resource, place, found };
+    fn resource(&self, resource: &Resource, place: &FilePlace, found: &mut HostFindings) {
+        let mut at = Spot { resource, place, findings: found };
         match find(&self.roots, resource, self.prefer_scripts) {
             Ok(server) => {
-                let is_plain = matches!(server, Found::Native { .. });
+                let is_plain = matches!(server, ResourceProgram::Native { .. });
                 if !is_plain {
                     at.explain(format!("served by {server}"));
                 }
                 if let Some(warning) = server.warning() {
                     at.say(Severity::Warning, warning, None);
                 }
-                if let Found::Unit { name, file } = &server
+                if let ResourceProgram::Unit { name, file } = &server
                     && ends_at_once(&self.roots.units, name, file)
                 {
                     let message = format!(
@@ -304,7 +311,7 @@ impl Host {
                     );
                     at.say(Severity::Warning, message, Some(cure));
                 }
-                if let Found::Ocf { parameters: Parameters::File(file), .. } = &server {
+                if let ResourceProgram::Ocf { parameters: Parameters::File(file), .. } = &server {
                     readable_parameters(file, &mut at);
                 }
             }
@@ -453,7 +460,7 @@ fn fnv(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-impl Network {
+impl HostNetwork {
     fn of(&self, interface: &Interface) -> impl Iterator<Item = &InterfaceAddress> {
         self.addresses.iter().filter(|address| address.interface == interface.index)
     }
@@ -609,14 +616,14 @@ fn serial_fault(device: &str) -> Option<String> {
 }
 
 /// The findings about the resources and links of one file.
-struct Findings {
+struct HostFindings {
     /// The file that holds the resources.
     file: FileName,
     diags: Vec<Diag>,
     explained: Vec<Explained>,
 }
 
-impl Findings {
+impl HostFindings {
     const fn of(file: FileName) -> Self {
         Self { file, diags: Vec::new(), explained: Vec::new() }
     }
@@ -633,20 +640,20 @@ impl Findings {
 /// A resource, its place in the file, and the list for findings about it.
 struct Spot<'a> {
     resource: &'a Resource,
-    place: &'a Place,
-    found: &'a mut Findings,
+    place: &'a FilePlace,
+    findings: &'a mut HostFindings,
 }
 
 impl Spot<'_> {
     fn say(&mut self, severity: Severity, message: String, cure: Option<String>) {
-        let mut diag = Diag::new(severity, self.found.file, message).at(self.place);
+        let mut diag = Diag::new(severity, self.findings.file, message).at(self.place);
         diag.cure = cure;
-        self.found.diags.push(diag.offending(&self.resource.text).about_host());
+        self.findings.diags.push(diag.offending(&self.resource.text).about_host());
     }
 
     fn explain(&mut self, text: String) {
         let text = format!("{}: {text}", Escaped(self.resource.text.as_bytes()));
-        self.found.explained.push(Explained { file: self.found.file, line: self.place.line, text });
+        self.findings.explained.push(Explained { file: self.findings.file, line: self.place.line, text });
     }
 }
 
@@ -654,7 +661,7 @@ impl Spot<'_> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use locum_core::config::{Files, Options, check};
+    use locum_core::config::{CheckOptions, HaFiles, check};
 
     use super::*;
 
@@ -682,11 +689,11 @@ mod tests {
         assert_eq!(fnv(b"foobar"), 0x8594_4171_f739_67e8, "a published value");
     }
 
-    fn said(ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
-        said_with(false, ha_cf, haresources)
+    fn diag_texts(ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
+        diag_texts_with(false, ha_cf, haresources)
     }
 
-    fn said_with(prefer_scripts: bool, ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
+    fn diag_texts_with(prefer_scripts: bool, ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, mode: u32| {
             let path = dir.path().join(path);
@@ -728,15 +735,15 @@ mod tests {
         let route = |ip: IpAddr| (ip.to_string().starts_with("198.51.100.")).then_some(2);
         let gateways = vec!["10.0.0.254".parse().unwrap()];
         let network =
-            Some(Network { interfaces, addresses, route, ipv6_is_off: |name| name == "eth2", gateways });
+            Some(HostNetwork { interfaces, addresses, route, ipv6_is_off: |name| name == "eth2", gateways });
         let etc = dir.path().to_path_buf();
         let host = Host { network, roots, etc, prefer_scripts, heartbeat_runs: false };
-        let files = Files {
+        let files = HaFiles {
             ha_cf: Some(ha_cf.as_bytes()),
             authkeys: Some(b"auth 1\n1 sha1 k\n"),
             haresources: Some(haresources.as_bytes()),
         };
-        let mut checked = check(&files, "web1", &Options::default());
+        let mut checked = check(&files, "web1", &CheckOptions::default());
         assert!(checked.plan.is_some(), "{:?}", checked.diags);
         checked.diags.clear();
         checked.explained.clear();
@@ -767,19 +774,21 @@ mod tests {
 
     #[test]
     fn a_service_address_that_is_the_gateway_is_warned_of() {
-        let (diags, _) = said(NODES, "web1 10.0.0.254/24\n");
+        let (diags, _) = diag_texts(NODES, "web1 10.0.0.254/24\n");
         assert!(
             diags.iter().any(|diag| diag.contains("10.0.0.254 is the gateway of this host's default route")),
             "{diags:?}"
         );
-        let (diags, _) = said(NODES, "web1 10.0.0.253/24\n");
+        let (diags, _) = diag_texts(NODES, "web1 10.0.0.253/24\n");
         assert!(diags.iter().all(|diag| !diag.contains("gateway")), "{diags:?}");
     }
 
     #[test]
     fn a_log_file_that_cannot_be_written_is_warned_of() {
-        let (diags, _) =
-            said(&format!("{NODES}logfile /nowhere/at/all/log\ndebugfile /etc\n"), "web1 10.0.0.253/24\n");
+        let (diags, _) = diag_texts(
+            &format!("{NODES}logfile /nowhere/at/all/log\ndebugfile /etc\n"),
+            "web1 10.0.0.253/24\n",
+        );
         let said = |text: &str| diags.iter().any(|diag| diag.contains(text));
         assert!(
             said("the log file /nowhere/at/all/log cannot be written: its directory cannot be used"),
@@ -811,7 +820,7 @@ mod tests {
 
     #[test]
     fn links_that_do_not_work_are_warned_of() {
-        let (diags, _) = said(
+        let (diags, _) = diag_texts(
             "node web1 web2\nbcast eth0 eth1 eth2 eth3 eth9\nucast6 eth0 fe80::1\nserial /dev/nosuchtty /etc /dev/null\n",
             "web1 httpd\n",
         );
@@ -837,7 +846,7 @@ mod tests {
     #[test]
     fn an_interface_without_ipv6_carries_no_ipv6_address() {
         let faults = |resource: &str| {
-            let (diags, _) = said(NODES, &format!("web1 {resource}\n"));
+            let (diags, _) = diag_texts(NODES, &format!("web1 {resource}\n"));
             diags.into_iter().filter(|diag| diag.contains("IPv6")).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -854,7 +863,7 @@ mod tests {
     #[test]
     fn an_address_of_the_host_itself_is_no_service() {
         let stands = |prefer_scripts: bool, resource: &str, severity: &str, text: &str| {
-            let (diags, _) = said_with(prefer_scripts, NODES, &format!("web1 {resource}\n"));
+            let (diags, _) = diag_texts_with(prefer_scripts, NODES, &format!("web1 {resource}\n"));
             let ip = resource.split('/').next().unwrap_or_default();
             let line = format!(" {severity}: {ip} {text}");
             assert_eq!(diags.iter().filter(|diag| diag.contains(&line)).count(), 1, "{resource}: {diags:#?}");
@@ -867,13 +876,13 @@ mod tests {
                 stands(scripts, other, "warning", "stands on");
             }
         }
-        let (diags, _) = said(NODES, "web1 10.3.0.1/24/eth2\n");
+        let (diags, _) = diag_texts(NODES, "web1 10.3.0.1/24/eth2\n");
         assert!(!diags.iter().any(|line| line.contains("10.3.0.1 ")), "Locum put it there: {diags:#?}");
     }
 
     #[test]
     fn addresses_find_their_interface() {
-        let (diags, explained) = said(
+        let (diags, explained) = diag_texts(
             NODES,
             "web1 10.0.1.1 10.0.9.9 10.0.1.2/24 IPv6addr::fe80::9 10.0.1.3/24/eth1\nweb2 192.0.2.1 192.0.2.2/28 \
              192.0.2.3/24/eth9 IPaddr2::192.0.2.4/24/eth0:web SendArp::192.0.2.5/eth3\n",
@@ -908,7 +917,7 @@ mod tests {
         let resources =
             include_str!("../crates/core/tests/cases/15-ipaddr-outside-every-network/haresources");
         let (diags, explained) =
-            said(NODES, &format!("{resources}web2 IPaddr2::198.51.100.9/28 198.51.100.10\n"));
+            diag_texts(NODES, &format!("{resources}web2 IPaddr2::198.51.100.9/28 198.51.100.10\n"));
         assert_eq!(
             explained,
             [
@@ -939,15 +948,15 @@ mod tests {
 
     #[test]
     fn preferred_scripts_take_the_place_of_the_stand_ins() {
-        let (diags, explained) = said_with(true, NODES, "web1 192.0.2.1 IPaddr2::10.0.1.1 Delay::1\n");
+        let (diags, explained) = diag_texts_with(true, NODES, "web1 192.0.2.1 IPaddr2::10.0.1.1 Delay::1\n");
         assert_eq!(explained, ["1: 192.0.2.1: served by script ha.d/resource.d/IPaddr"]);
         assert_eq!(diags.len(), 1, "{diags:?}");
         assert!(diags[0].starts_with("haresources:1:16: error: there is no script"), "{diags:?}");
     }
 
     #[test]
-    fn what_serves_a_resource_is_said() {
-        let (diags, explained) = said(NODES, "web1 httpd old nfs OCF::apache::web nothing Delay::1\n");
+    fn the_program_of_a_resource_is_explained() {
+        let (diags, explained) = diag_texts(NODES, "web1 httpd old nfs OCF::apache::web nothing Delay::1\n");
         assert_eq!(
             explained,
             [

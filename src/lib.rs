@@ -16,9 +16,9 @@ mod print;
 
 pub mod cli;
 pub mod control;
-pub mod duties;
 pub mod files;
 pub mod heart;
 mod host;
+pub mod host_config;
+pub mod observe;
 pub mod rights;
-pub mod voice;

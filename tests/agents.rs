@@ -17,10 +17,10 @@ use std::{
 
 use locum::{
     control::{
-        agents::{Agents, Options, Roots, event::EventScripts},
-        leftovers::{self, Addresses, Kernel, Register},
+        agents::{AgentOptions, Agents, Roots, event::EventScripts},
+        leftovers::{self, AddressAccess, AddressSnapshot, KernelAddresses},
     },
-    duties::Duties,
+    host_config::HostConfig,
 };
 use locum_core::{
     model::{
@@ -32,7 +32,7 @@ use locum_core::{
         note::Note,
         resource::{Address, Agent, Resource},
     },
-    r1::plan::{AutoFailback, FramingPlan, GenerationSource, Group, Limits, Plan, Timing},
+    r1::plan::{AutoFailback, FramingPlan, GenerationSource, R1Group, R1Limits, R1Plan, R1Timing},
 };
 use locum_lab::clock::{await_some, pause};
 use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NewAddress};
@@ -43,7 +43,7 @@ mod ladder;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration directory, one for programs, and one for the output of the scripts.
-struct House {
+struct AgentSandbox {
     dir: tempfile::TempDir,
     resources: Vec<Resource>,
     notes: Arc<Mutex<Vec<Note>>>,
@@ -53,7 +53,7 @@ struct House {
     keeps_kin: bool,
 }
 
-impl House {
+impl AgentSandbox {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["ha.d/resource.d", "bin", "init.d", "units", "ocf/resource.d/heartbeat"] {
@@ -108,11 +108,11 @@ impl House {
 
     fn agents(&self) -> Agents {
         let seconds = Duration::from_secs;
-        let plan = Plan {
+        let plan = R1Plan {
             cluster: "linux-ha".into(),
             nodes: vec!["clustnode1".into(), "clustnode2".into()],
             me: NodeIndex(0),
-            timing: Timing {
+            timing: R1Timing {
                 keepalive: seconds(1),
                 warntime: seconds(5),
                 deadtime: seconds(10),
@@ -122,7 +122,11 @@ impl House {
             auto_failback: AutoFailback::On,
             links: vec![],
             pings: vec![],
-            groups: vec![Group { node: NodeIndex(0), key: "key".into(), resources: self.resources.clone() }],
+            groups: vec![R1Group {
+                node: NodeIndex(0),
+                key: "key".into(),
+                resources: self.resources.clone(),
+            }],
             framing: FramingPlan { inner_auth: true, ttl: 3, rexmit_delay_max: seconds(1) },
             generation: GenerationSource::File,
             logging: Logging {
@@ -131,7 +135,7 @@ impl House {
                 ..Logging::default()
             },
             realtime: None,
-            limits: Limits::default(),
+            limits: R1Limits::default(),
             fencing: None,
             ipfail: false,
             clients: vec![],
@@ -146,7 +150,7 @@ impl House {
             ocf: self.path("ocf"),
             path: [self.path("bin")].into_iter().chain(["/usr/bin", "/bin"].map(PathBuf::from)).collect(),
         };
-        let options = Options {
+        let options = AgentOptions {
             roots,
             prefer_scripts: self.prefer_scripts,
             parameters: self.parameters.clone(),
@@ -156,7 +160,7 @@ impl House {
             notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
         };
-        Agents::new(Arc::new(Duties::from(&plan)), options)
+        Agents::new(Arc::new(HostConfig::from(&plan)), options)
     }
 
     fn run(&self, id: ResourceId, operation: Operation) -> Outcome {
@@ -167,12 +171,12 @@ impl House {
         block_on(self.agents().run(id, operation, limit, None))
     }
 
-    fn told(&self) -> Vec<String> {
+    fn note_texts(&self) -> Vec<String> {
         self.notes.lock().unwrap().iter().map(|note| note.text.clone()).collect()
     }
 
-    fn has_told(&self, text: &str) -> bool {
-        self.told().iter().any(|line| line.contains(text))
+    fn has_note(&self, text: &str) -> bool {
+        self.note_texts().iter().any(|line| line.contains(text))
     }
 }
 
@@ -215,7 +219,7 @@ use Operation::{Kill, Start, Status, Stop, Terminate};
 
 #[test]
 fn a_script_is_started_asked_and_stopped() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.program(
         "ha.d/resource.d/httpd",
         r#"echo "$*" >> $D/journal
@@ -237,7 +241,7 @@ fn a_script_is_started_asked_and_stopped() {
 
 #[test]
 fn the_text_and_not_the_exit_code_tells_the_status() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let cases = [
         ("echo running; exit 3", Outcome::Running),
         ("echo not running; exit 0", Outcome::Stopped),
@@ -254,11 +258,11 @@ fn the_text_and_not_the_exit_code_tells_the_status() {
 
 #[test]
 fn failures_say_the_last_word_of_the_script() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("bad", "echo one; echo 'no \x1b[31mdisk' >&2; exit 6");
     let expected = Outcome::Failed("exit code 6: no \\x1b[31mdisk".into());
     assert_eq!(house.run(id, Start), expected);
-    assert!(house.has_told("bad start: one"));
+    assert!(house.has_note("bad start: one"));
     let id = house.script("shot", "kill -9 $$");
     assert_eq!(house.run(id, Stop), Outcome::Failed("killed by signal 9".into()));
     assert_eq!(house.run(id, Status), Outcome::Unknown("killed by signal 9".into()));
@@ -267,7 +271,7 @@ fn failures_say_the_last_word_of_the_script() {
 
 #[test]
 fn what_cannot_be_run_is_an_answer() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let ghost = house.add("ghost", &[], Agent::Script);
     for operation in [Start, Stop, Status] {
         assert!(matches!(house.run(ghost, operation), Outcome::Missing(text) if text.contains("no script")));
@@ -296,7 +300,7 @@ fn what_cannot_be_run_is_an_answer() {
 
 #[test]
 fn a_hanging_script_is_killed_with_everything_it_started() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     // In its group; in a session of its own; orphaned in a session of its own; ignoring all signals but KILL.
     let id = house.script(
         "hang",
@@ -323,12 +327,12 @@ fn a_hanging_script_is_killed_with_everything_it_started() {
     for pid in pids.lines() {
         assert!(block_on(comes_true(|| !alive(pid))), "process {pid} survived");
     }
-    assert!(house.has_told("over its limit"));
+    assert!(house.has_note("over its limit"));
 }
 
 #[test]
 fn an_abandoned_operation_is_killed() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("hang", "echo $$ > $D/new; mv $D/new $D/pid; sleep 1000");
     let agents = house.agents();
     block_on(async {
@@ -343,7 +347,7 @@ fn an_abandoned_operation_is_killed() {
 
 #[test]
 fn a_service_left_in_the_background_survives() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     // It keeps the outputs of its start script, and prints as long as it lives.
     let id = house.script(
         "daemon",
@@ -357,7 +361,11 @@ fn a_service_left_in_the_background_survives() {
     assert_eq!(first_life.block_on(agents.run(id, Start, LONG, None)), Outcome::Ok);
     assert!(first_life.block_on(comes_true(|| house.path("pid").exists() && ticks() > 0)));
     let service = Killed(house.read("pid").trim().to_owned());
-    assert!(first_life.block_on(comes_true(|| house.has_told("(background): tick"))), "{:?}", house.told());
+    assert!(
+        first_life.block_on(comes_true(|| house.has_note("(background): tick"))),
+        "{:?}",
+        house.note_texts()
+    );
     // The daemon ends, so its output is not read any more.
     drop((agents, first_life));
     let before = ticks();
@@ -367,11 +375,11 @@ fn a_service_left_in_the_background_survives() {
 
 #[test]
 fn a_flood_is_drained_and_cut() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("flood", "head -c 3000000 /dev/zero | tr '\\0' '\\n' | sed s/^/abc/");
     assert_eq!(house.run(id, Start), Outcome::Ok);
-    assert!(house.told().len() < 110, "{} lines", house.told().len());
-    assert!(house.has_told("more lines, not shown"));
+    assert!(house.note_texts().len() < 110, "{} lines", house.note_texts().len());
+    assert!(house.has_note("more lines, not shown"));
     // Endless output must not delay the limit.
     let id = house.script("endless", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxx; done");
     assert_eq!(house.run_within(id, Start, Duration::from_millis(500)), Outcome::TimedOut);
@@ -379,7 +387,7 @@ fn a_flood_is_drained_and_cut() {
 
 #[test]
 fn different_resources_run_at_the_same_time() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let wait =
         |mine: &str, other: &str| format!("touch $D/{mine}; while [ ! -e $D/{other} ]; do sleep 0.02; done");
     let one = house.script("one", &wait("1", "2"));
@@ -396,7 +404,7 @@ fn the_environment_is_the_one_scripts_know_and_nothing_else() {
     let measured = "HA_BIN HA_CURHOST HA_DATEFMT HA_DEBUGLOG HA_DIR HA_DOCDIR HA_FIFO HA_FUNCS HA_LOGD HA_LOGFILE \
         HA_RCDIR HA_RESOURCEDIR HA_auto_failback HA_autojoin HA_baud HA_cluster HA_deadtime HA_debug HA_debugfile \
         HA_keepalive HA_logfile HA_udpport OCF_AGENTS OCF_ROOT";
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let recorded = [
         ("auto_failback", "on"),
         ("autojoin", "none"),
@@ -435,7 +443,7 @@ fn the_environment_is_the_one_scripts_know_and_nothing_else() {
 
 #[test]
 fn ocf_agents_get_their_parameters_and_their_exit_codes_count() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.program(
         "ocf/resource.d/heartbeat/Dummy",
         r#"[ -n "$OCF_ROOT" ] && [ "$OCF_RA_VERSION_MAJOR" = 1 ] && [ -n "$OCF_RESOURCE_INSTANCE" ] || exit 6
@@ -476,7 +484,7 @@ fn ocf_agents_get_their_parameters_and_their_exit_codes_count() {
 
 #[test]
 fn systemd_units_are_asked_through_systemctl() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     fs::write(house.path("units/nginx.service"), "[Service]\n").unwrap();
     house.program(
         "bin/systemctl",
@@ -513,7 +521,7 @@ fn systemd_units_are_asked_through_systemctl() {
 
 #[test]
 fn mail_is_sent_beside_the_takeover() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let agent =
         Agent::MailTo { recipients: "root admin@example.org".into(), subject: Some("cluster".into()) };
     let id = house.add("MailTo", &["root admin@example.org", "cluster"], agent);
@@ -537,13 +545,13 @@ fn mail_is_sent_beside_the_takeover() {
         // A mailer that fails is a warning.
         house.program("bin/sendmail", "echo no route >&2; exit 75");
         assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
-        assert!(comes_true(|| house.has_told("no mail sent: exit code 75: no route")).await);
+        assert!(comes_true(|| house.has_note("no mail sent: exit code 75: no route")).await);
     });
 }
 
 #[test]
 fn a_delay_takes_its_time_but_not_more_than_the_limit() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let delay = |start| Agent::Delay { start: Duration::from_millis(start), stop: Duration::ZERO };
     let short = house.add("Delay", &["0"], delay(50));
     let endless = house.add("Delay", &["9999"], delay(9_999_000));
@@ -560,7 +568,7 @@ fn a_delay_takes_its_time_but_not_more_than_the_limit() {
 
 #[test]
 fn a_file_system_is_mounted_by_the_systems_program() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house
         .program("bin/mount", "echo \"$*\" >> $D/journal; echo 'special device does not exist' >&2; exit 32");
     let directory = house.path("mnt").display().to_string();
@@ -584,7 +592,7 @@ fn a_file_system_is_mounted_by_the_systems_program() {
 
 #[test]
 fn scripts_in_the_place_of_native_agents_when_preferred() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.prefer_scripts = true;
     house.program("ha.d/resource.d/Delay", "echo \"$*\" >> $D/journal");
     let agent = Agent::Delay { start: Duration::from_secs(9999), stop: Duration::ZERO };
@@ -595,7 +603,7 @@ fn scripts_in_the_place_of_native_agents_when_preferred() {
 
 #[test]
 fn old_places_are_warned_of_once() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.program("ha.d/httpd", "exit 0");
     let id = house.add("httpd", &[], Agent::Script);
     let agents = house.agents();
@@ -604,7 +612,7 @@ fn old_places_are_warned_of_once() {
             assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
         }
     });
-    assert_eq!(house.told().iter().filter(|line| line.contains("old days")).count(), 1);
+    assert_eq!(house.note_texts().iter().filter(|line| line.contains("old days")).count(), 1);
 }
 
 /// The addresses of an imaginary machine.
@@ -625,8 +633,8 @@ impl Machine {
     }
 }
 
-impl Addresses for Machine {
-    fn look(&self) -> io::Result<Register> {
+impl AddressAccess for Machine {
+    fn look(&self) -> io::Result<AddressSnapshot> {
         self.looks.fetch_add(1, Ordering::Relaxed);
         pause(self.slow);
         let eth0 = Interface {
@@ -638,7 +646,7 @@ impl Addresses for Machine {
             loopback: false,
             resolves: true,
         };
-        Ok(Register::new(vec![eth0], self.standing.lock().unwrap().clone()))
+        Ok(AddressSnapshot::new(vec![eth0], self.standing.lock().unwrap().clone()))
     }
 
     fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()> {
@@ -665,7 +673,7 @@ fn address(ip: [u8; 4]) -> Agent {
 
 #[test]
 fn leftovers_are_found_and_stopped_right_to_left() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let there = house.add("IPaddr", &["10.9.8.7"], address([10, 9, 8, 7]));
     house.add("IPaddr", &["10.9.8.6"], address([10, 9, 8, 6]));
     let service = |name: &str| {
@@ -686,7 +694,7 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     }
     let machine = Arc::new(Machine::with([[10, 9, 8, 7]]));
     *machine.stubborn.lock().unwrap() = 1;
-    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn AddressAccess>);
     block_on(async {
         let found = leftovers::survey(&agents, &addresses, &leftovers::Progress::default()).await;
         let unknown = Outcome::Unknown("killed by signal 9".into());
@@ -699,7 +707,7 @@ fn leftovers_are_found_and_stopped_right_to_left() {
         house.read("journal").lines().filter(|line| line.ends_with("stop")).map(str::to_owned).collect();
     assert_eq!(stops, ["two stop", "one stop"], "what does not run is not stopped");
     assert!(machine.standing.lock().unwrap().is_empty());
-    assert!(house.has_told("two was left running by an earlier life"));
+    assert!(house.has_note("two was left running by an earlier life"));
 }
 
 /// However many addresses an earlier run left, the kernel is asked once to find and once to remove them. The thread
@@ -707,13 +715,13 @@ fn leftovers_are_found_and_stopped_right_to_left() {
 #[test]
 fn many_leftover_addresses_hold_up_nobody() {
     const SLOW: Duration = Duration::from_millis(500);
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let all: Vec<[u8; 4]> = (0..=255).map(|last| [10, 9, 8, last]).collect();
     for ip in &all {
         house.add("IPaddr", &[&IpAddr::from(*ip).to_string()], address(*ip));
     }
     let machine = Arc::new(Machine { slow: SLOW, ..Machine::with(all) });
-    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn AddressAccess>);
     block_on(async {
         let answering = tokio::spawn(async {
             let mut longest = Duration::ZERO;
@@ -740,13 +748,13 @@ fn many_leftover_addresses_hold_up_nobody() {
 /// fails, the error names both.
 #[test]
 fn a_leftover_beside_somebody_elses_address_is_told() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.add("IPaddr", &["10.9.8.7"], address([10, 9, 8, 7]));
     let machine = Arc::new(Machine::with([[10, 9, 8, 7]]));
     let theirs = InterfaceAddress::new(2, [10, 9, 8, 7].into(), 32);
     machine.standing.lock().unwrap().push(theirs.clone());
     *machine.stubborn.lock().unwrap() = 1;
-    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn AddressAccess>);
     let sweep = || {
         block_on(async {
             let found = leftovers::survey(&agents, &addresses, &leftovers::Progress::default()).await;
@@ -755,7 +763,11 @@ fn a_leftover_beside_somebody_elses_address_is_told() {
     };
     let left = [(id, Outcome::Failed("not put there by Locum (10.9.8.7/32 dev eth0)".into()))];
     assert_eq!(sweep(), left);
-    assert!(house.has_told("cannot be taken away: cannot remove 10.9.8.7: not now"), "{:?}", house.told());
+    assert!(
+        house.has_note("cannot be taken away: cannot remove 10.9.8.7: not now"),
+        "{:?}",
+        house.note_texts()
+    );
     assert_eq!(sweep(), left);
     assert_eq!(*machine.standing.lock().unwrap(), [theirs]);
 }
@@ -802,7 +814,7 @@ fn with_a_control_group_nothing_can_hide() {
         crate::skipped("no control group can be made here");
         return;
     };
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.cgroup = Some(group.0.clone());
     // Orphaned, in a session of its own, without the marking variable.
     let id = house.script(
@@ -842,7 +854,7 @@ fn with_a_control_group_nothing_can_hide() {
 #[test]
 fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
     let threads = || fs::read_dir("/proc/self/task").unwrap().count();
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.keeps_kin = true;
     house.cgroup = Some(house.path("cgroup"));
     let procs = house.path("cgroup/group-key/on-a-hung-disk/cgroup.procs");
@@ -882,7 +894,7 @@ fn each_in_its_group(keeps_kin: bool, beginning: &str) {
         crate::skipped("no control group can be made here");
         return;
     };
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.cgroup = Some(group.0.clone());
     house.keeps_kin = keeps_kin;
     let all: Vec<ResourceId> = (0..SCRIPTS)
@@ -939,7 +951,7 @@ fn starts_at_once_are_kept_together_by_resource() {
 
 #[test]
 fn a_unit_is_ended_by_the_service_manager() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.keeps_kin = true;
     fs::write(house.path("units/db.service"), "[Service]\n").unwrap();
     house.program(
@@ -963,7 +975,7 @@ fn a_unit_is_ended_by_the_service_manager() {
 
 #[test]
 fn agents_and_event_scripts_are_told_the_epoch() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("any", r#"echo "$1 $LOCUM_EPOCH" >> $D/journal"#);
     let epoch = Epoch::from(Ballot { round: 17, node: MemberIndex(2) });
     block_on(async {
@@ -983,7 +995,7 @@ fn agents_and_event_scripts_are_told_the_epoch() {
 
 /// Needs a mount namespace of its own.
 fn mount_use_and_unmount() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let mount = house.path("mnt");
     fs::create_dir(&mount).unwrap();
     let agent = Agent::Filesystem {
@@ -1016,9 +1028,9 @@ fn mount_use_and_unmount() {
         assert_eq!(gentle.wait().unwrap().signal(), Some(15));
         assert_eq!(deaf.wait().unwrap().signal(), Some(9));
     });
-    assert!(house.has_told("is used by"));
+    assert!(house.has_note("is used by"));
     // Mounts of the daemon's own namespace are not those of the machine.
-    assert!(house.has_told("is mounted for this daemon and its children alone"));
+    assert!(house.has_note("is mounted for this daemon and its children alone"));
 }
 
 /// Runs the named test once more in namespaces of its own, where it executes `body`. Where they are not permitted it
@@ -1065,26 +1077,26 @@ fn leftover_addresses_are_taken_from_the_kernel() {
             by_route: false,
         };
         let here = address(ours, Some("lo"));
-        let register = Kernel.look().unwrap();
+        let register = KernelAddresses.look().unwrap();
         assert!(register.stands(&here));
         assert!(!register.stands(&address(ours, Some("eth0"))));
         assert!(!register.stands(&address(ours, None)), "a real server's loopback");
-        Kernel.remove(&register.ours(&here)).unwrap();
-        assert!(!Kernel.look().unwrap().stands(&here));
-        Kernel.remove(&register.ours(&here)).unwrap();
+        KernelAddresses.remove(&register.ours(&here)).unwrap();
+        assert!(!KernelAddresses.look().unwrap().stands(&here));
+        KernelAddresses.remove(&register.ours(&here)).unwrap();
         assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
         // An address that another program put there stays, even if it is the service address.
         netlink.add_address(&NewAddress::new(loopback, ours, 24)).unwrap();
-        let register = Kernel.look().unwrap();
+        let register = KernelAddresses.look().unwrap();
         assert_eq!(register.foreign(&here).as_deref(), Some("10.9.8.7/24 dev lo"));
-        Kernel.remove(&register.ours(&here)).unwrap();
-        assert!(Kernel.look().unwrap().stands(&here));
+        KernelAddresses.remove(&register.ours(&here)).unwrap();
+        assert!(KernelAddresses.look().unwrap().stands(&here));
     });
 }
 
 #[test]
 fn event_scripts_run_one_at_a_time_and_a_bounded_number_waits() {
-    let house = House::new();
+    let house = AgentSandbox::new();
     fs::create_dir(house.path("ha.d/rc.d")).unwrap();
     house.program(
         "ha.d/rc.d/slow",

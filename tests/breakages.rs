@@ -24,9 +24,9 @@ const TABLE: &[(&str, &str, &str)] = &[
 ];
 
 /// Plays one run. Returns the lab's answer, or `None` where no rack can be built.
-fn play(breakage: Option<&str>, life: &str, pair: &str) -> Option<Value> {
+fn play(breakage: Option<&str>, scenario: &str, pair: &str) -> Option<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
-    command.args(["lab", "mixed", "--json", "--loss", "100s", "--scenarios", life, "--pairs", pair]);
+    command.args(["lab", "mixed", "--json", "--loss", "100s", "--scenarios", scenario, "--pairs", pair]);
     if let Some(name) = breakage {
         command.args(["--breakage", name]);
     }
@@ -37,7 +37,7 @@ fn play(breakage: Option<&str>, life: &str, pair: &str) -> Option<Value> {
         Some(0 | 1) if !output.stdout.is_empty() => {
             Some(serde_json::from_slice(&output.stdout).expect("an answer"))
         }
-        _ => panic!("{life}: {errors}"),
+        _ => panic!("{scenario}: {errors}"),
     }
 }
 
@@ -50,7 +50,7 @@ fn fault(answer: &Value) -> Option<String> {
 
 /// A single test, because the runs take turns on the machine.
 #[test]
-fn every_breakage_turns_its_life_red() {
+fn every_breakage_fails_its_scenario() {
     let mut faults = Vec::new();
     let healthy: BTreeSet<_> = TABLE.iter().map(|&(_, life, pair)| (life, pair)).collect();
     for (life, pair) in healthy {

@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// Exit code and output, of both streams.
-    pub(crate) fn said(&self, words: &[&str]) -> (i32, String) {
+    pub(crate) fn output_of(&self, words: &[&str]) -> (i32, String) {
         let output = self.ask(words);
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(text).unwrap())
@@ -173,7 +173,7 @@ fn journal(cluster: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_pair_is_led_through_its_life() {
+fn a_pair_starts_moves_groups_and_stops() {
     let cluster = tempfile::tempdir().unwrap();
     let (mut a1, mut a2) = pair(cluster.path(), 16_941);
     assert_eq!(journal(cluster.path()), ["a1 start"]);
@@ -184,30 +184,30 @@ fn a_pair_is_led_through_its_life() {
     assert!(page.contains("if a1 falls silent: a2 starts service after 2.0 s"), "{page}");
 
     // Moved by hand and back: the command returns when the move is done.
-    assert_eq!(a1.said(&["standby"]).0, 0);
+    assert_eq!(a1.output_of(&["standby"]).0, 0);
     assert_eq!(journal(cluster.path())[1..], ["a1 stop", "a2 start"]);
     assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a2");
-    assert_eq!(a1.said(&["takeover", "local"]).0, 0);
+    assert_eq!(a1.output_of(&["takeover", "local"]).0, 0);
     assert_eq!(journal(cluster.path())[3..], ["a2 stop", "a1 start"]);
     assert!(a1.log().contains("ordered through the control socket: takeover local"));
 
     // A second daemon does not start.
-    let (code, text) = a1.said(&["run"]);
+    let (code, text) = a1.output_of(&["run"]);
     let pid = a1.daemon.as_ref().unwrap().id().to_string();
     assert!(code == 1 && text.contains(&pid), "{code}: {text}");
 
     // A graceful leave: the other node takes over at once.
-    assert_eq!(a1.said(&["stop"]), (0, String::new()));
+    assert_eq!(a1.output_of(&["stop"]), (0, String::new()));
     assert_eq!(a1.ended().code(), Some(0));
     assert!(!a1.place.join("run/control").exists());
     until("a2 took over", || journal(cluster.path()).len() == 7);
     assert_eq!(journal(cluster.path())[5..], ["a1 stop", "a2 start"]);
-    assert_eq!(a2.said(&["status"]).0, 1, "alone is not well");
-    let (code, text) = a2.said(&["standby"]);
+    assert_eq!(a2.output_of(&["status"]).0, 1, "alone is not well");
+    let (code, text) = a2.output_of(&["standby"]);
     assert!(code == 1 && text.contains("a1"), "{code}: {text}");
-    assert_eq!(a1.said(&["status"]).0, 3);
-    assert_eq!(a1.said(&["takeover"]).0, 3);
-    assert_eq!(a1.said(&["stop"]).0, 3);
+    assert_eq!(a1.output_of(&["status"]).0, 3);
+    assert_eq!(a1.output_of(&["takeover"]).0, 3);
+    assert_eq!(a1.output_of(&["stop"]).0, 3);
 
     // It comes back and gets its group back; then the other one leaves by signal.
     a1.start();
@@ -246,14 +246,14 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     until("it is reread", || a1.log().contains("Configuration unchanged."));
     let names = names_of(pid);
     assert_eq!(names.len(), 1, "{names:?}");
-    assert_eq!(a1.said(&["stop"]).0, 0);
+    assert_eq!(a1.output_of(&["stop"]).0, 0);
     a1.ended();
 
     // Another process takes its name, as root or not.
     let [name] = &names[..] else { unreachable!() };
     let address = SocketAddr::from_abstract_name(name).unwrap();
     let root = UnixListener::bind_addr(&address).unwrap();
-    let (code, text) = a1.said(&["run"]);
+    let (code, text) = a1.output_of(&["run"]);
     assert!(code == 1 && text.contains(&format!("process {}", std::process::id())), "{code}: {text}");
     drop(root);
     if !rustix::process::geteuid().is_root() {
@@ -334,7 +334,7 @@ fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
 /// The owner first, then the other node: a reload in place with new times and a new log, in the same process, and
 /// nothing moves.
 #[test]
-fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
+fn hup_with_a_changed_ha_cf_reloads_in_place_and_keeps_what_runs() {
     let cluster = tempfile::tempdir().unwrap();
     let (a1, a2) = pair(cluster.path(), 16_951);
     let change = |node: &Node, from: &str, to: &str| {
@@ -425,7 +425,7 @@ fn hup_changes_clients_links_and_logs() {
     assert!(a1.is_well() && a2.is_well());
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
     let last = pid_of("second").unwrap();
-    assert_eq!(a1.said(&["stop"]).0, 0);
+    assert_eq!(a1.output_of(&["stop"]).0, 0);
     a1.ended();
     assert!(!lives(&last), "a client outlives its daemon");
     assert_eq!(a1.log(), old, "the old log is written to no more");
@@ -444,13 +444,13 @@ fn crc_is_said_everywhere() {
     let cluster = tempfile::tempdir().unwrap();
     let mut a1 = Node::new(cluster.path(), "a1", 16_947);
     a1.write_keys("auth 1\n1 crc\n");
-    let (code, text) = a1.said(&["check"]);
+    let (code, text) = a1.output_of(&["check"]);
     assert!(code < 2 && text.contains("anyone on the link can take the service"), "{code}: {text}");
     a1.start();
     until("it answers", || a1.status().is_some());
     let log = a1.log();
     assert!(log.lines().next().unwrap_or_default().contains("SIGNED WITH CRC ONLY"), "{log}");
-    let (_, text) = a1.said(&["status"]);
+    let (_, text) = a1.output_of(&["status"]);
     assert!(text.contains("authkeys signs with crc: anyone on the link can take the service"), "{text}");
     assert!(a1.status().unwrap()["hints"].to_string().contains("crc"));
 }
@@ -514,9 +514,9 @@ fn a_checksum_in_the_place_of_a_signature_is_the_first_word_of_the_log() {
         first.contains("SIGNED WITH CRC ONLY: anyone who can send on a link can take the service"),
         "{log}"
     );
-    let (_, page) = a1.said(&["status"]);
+    let (_, page) = a1.output_of(&["status"]);
     assert!(page.contains("authkeys signs with crc: anyone on the link can take the service"), "{page}");
-    let (_, page) = a1.said(&["check"]);
+    let (_, page) = a1.output_of(&["check"]);
     assert!(page.contains("anyone on the link can take the service"), "{page}");
 }
 
@@ -592,7 +592,7 @@ fn a_watcher_sees_until_the_end() {
     // Clocks and counters are not a change: this state is sent because nothing was sent for long.
     let times: Vec<f64> = (0..6).map(|_| next().unwrap()["uptime"].as_f64().unwrap()).collect();
     assert!(times.windows(2).any(|pair| pair[1] - pair[0] > 1.0), "{times:?}");
-    assert_eq!(a1.said(&["stop"]).0, 0);
+    assert_eq!(a1.output_of(&["stop"]).0, 0);
     assert_eq!(a1.ended().code(), Some(0));
     while let Some(status) = next() {
         assert_eq!(status["node"], "a1");
@@ -606,7 +606,7 @@ fn a_wrong_configuration_is_drawn_and_nothing_starts() {
     let a1 = Node::new(cluster.path(), "a1", 16_946);
     fs::write(a1.place.join("etc/ha.cf"), "mcast lo 239.255.6.94 16946 1 1\nkeepalive soon\nnode a1 a2\n")
         .unwrap();
-    let (code, text) = a1.said(&["run"]);
+    let (code, text) = a1.output_of(&["run"]);
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("ha.cf:2") && text.contains("keepalive soon") && text.contains('^'), "{text}");
     assert!(!a1.place.join("state").exists() && !a1.place.join("run").exists());

@@ -42,14 +42,14 @@ impl Names {
     }
 
     /// Exit code and standard output; standard error must be empty.
-    fn said(&self, node: &Node, name: &str, words: &[&str]) -> (i32, String) {
+    fn output_of(&self, node: &Node, name: &str, words: &[&str]) -> (i32, String) {
         let (code, out, errors) = self.ask(node, name, words);
         assert_eq!(errors, "", "{name} {words:?}");
         (code, out)
     }
 
     fn cl_status(&self, node: &Node, line: &str) -> (i32, String) {
-        self.said(node, "cl_status", &line.split_whitespace().collect::<Vec<_>>())
+        self.output_of(node, "cl_status", &line.split_whitespace().collect::<Vec<_>>())
     }
 }
 
@@ -291,7 +291,7 @@ fn cl_status_answers_as_the_original_does() {
     );
 
     // The peer leaves.
-    assert_eq!(a2.said(&["stop"]).0, 0);
+    assert_eq!(a2.output_of(&["stop"]).0, 0);
     a2.ended();
     until("it is dead", || names.cl_status(&a1, "nodestatus a2") == (1, "dead\n".into()));
     until("all is here", || names.cl_status(&a1, "rscstatus").1 == "all\n");
@@ -453,7 +453,7 @@ fn resource_manager_lists_asks_starts_and_stops() {
     assert_eq!(out(&["listkeys", "a9"]), "");
     assert_eq!(out(&["ourkeys"]), "service second::x\n");
     assert_eq!(out(&["otherkeys"]), "third fourth::a::b\n");
-    assert_eq!(a1.said(&["resources", "ourkeys"]), (0, "service second::x\n".into()));
+    assert_eq!(a1.output_of(&["resources", "ourkeys"]), (0, "service second::x\n".into()));
     for words in [&["bogus"][..], &[], &["status"]] {
         let (code, _, errors) = rm(words);
         assert!(code == 1 && errors.starts_with("usage: ResourceManager listkeys machine"), "{errors}");

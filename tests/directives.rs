@@ -2,15 +2,15 @@
 
 use std::{fs, path::Path};
 
-use locum_core::config::directives::{ROWS, Status};
+use locum_core::config::directives::{DirectiveStatus, ROWS};
 
 /// The state of a row in the page's words.
-fn state(status: Status) -> String {
+fn state(status: DirectiveStatus) -> String {
     match status {
-        Status::Honoured => "done".into(),
-        Status::Old { modern } => format!("done; today written `{modern}`"),
-        Status::Accepted(why) => format!("accepted: {why}"),
-        Status::Refused(why) => format!("refused unless off: {why}"),
+        DirectiveStatus::Honoured => "done".into(),
+        DirectiveStatus::Old { modern } => format!("done; today written `{modern}`"),
+        DirectiveStatus::Accepted(why) => format!("accepted: {why}"),
+        DirectiveStatus::Refused(why) => format!("refused unless off: {why}"),
     }
 }
 

@@ -16,28 +16,28 @@ use std::{
 };
 
 use locum::{
-    duties::Duties,
-    heart::{self, Down, GateChoice, Handle, HeartStats, Options, Up},
+    heart::{self, Down, GateChoice, Handle, HeartOptions, HeartStats, Up},
+    host_config::HostConfig,
 };
 use locum_core::{
     liveness::Liveness,
     model::{
         holding::Holding,
         identity::*,
-        keys::{Key, Keys, Method},
+        keys::{AuthMethod, Key, Keys},
         logging::*,
         order::{Answer, Order, OrderId},
         resource::*,
     },
     r1::{
-        director::{Director, Identity},
+        director::{R1Director, R1Identity},
         message::Uuid,
         plan::*,
-        status::Status,
+        status::R1Status,
     },
 };
 use locum_sys::{
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{InterfaceAddress, LinkChange, Netlink, NewAddress, VethEnd},
     tap::Tap,
 };
@@ -49,20 +49,20 @@ const DEADTIME: Duration = Duration::from_millis(500);
 
 // ---- the world: two namespaces, a LAN cable (eth0) and a crossover cable (eth1)
 
-struct World {
+struct HeartWorld {
     networks: [OwnedFd; 2],
 }
 
-impl World {
+impl HeartWorld {
     /// `None`, after printing the reason, where it cannot be built.
     fn new() -> Option<Self> {
-        if !namespace::may_leave() {
+        if !namespace::may_enter_new() {
             crate::skipped("no right to make network namespaces here");
             return None;
         }
         let fresh = || {
             let make = || {
-                namespace::leave(Fresh { network: true, ..Fresh::default() }).unwrap();
+                namespace::enter_new(NewNamespaces { network: true, ..NewNamespaces::default() }).unwrap();
                 namespace::network().unwrap()
             };
             thread::scope(|scope| scope.spawn(make).join().unwrap())
@@ -145,18 +145,18 @@ fn pass(time: Duration) {
 
 // ---- the nodes
 
-fn plan(me: usize, links: Vec<Link>, address: Address) -> Plan {
+fn plan(me: usize, links: Vec<R1Link>, address: Address) -> R1Plan {
     let resource = Resource {
         text: address.ip.to_string(),
         script: "IPaddr".into(),
         args: vec![address.ip.to_string()],
         agent: Agent::Address(address),
     };
-    Plan {
+    R1Plan {
         cluster: "linux-ha".into(),
         nodes: vec!["a".into(), "b".into()],
         me: NodeIndex(me),
-        timing: Timing {
+        timing: R1Timing {
             keepalive: KEEPALIVE,
             warntime: DEADTIME / 2,
             deadtime: DEADTIME,
@@ -166,12 +166,12 @@ fn plan(me: usize, links: Vec<Link>, address: Address) -> Plan {
         auto_failback: AutoFailback::Off,
         links,
         pings: vec![],
-        groups: vec![Group { node: NodeIndex(0), key: SERVICE.into(), resources: vec![resource] }],
+        groups: vec![R1Group { node: NodeIndex(0), key: SERVICE.into(), resources: vec![resource] }],
         framing: FramingPlan { inner_auth: true, ttl: 3, rexmit_delay_max: Duration::from_millis(250) },
         generation: GenerationSource::File,
         logging: Logging::default(),
         realtime: Some(20),
-        limits: Limits::default(),
+        limits: R1Limits::default(),
         fencing: None,
         ipfail: false,
         clients: vec![],
@@ -190,39 +190,45 @@ fn service() -> Address {
     }
 }
 
-fn broadcast(name: &str) -> Link {
-    Link { name: name.into(), media: vec![Medium::Broadcast { interface: name.into(), port: 694 }] }
+fn broadcast(name: &str) -> R1Link {
+    R1Link { name: name.into(), media: vec![R1Medium::Broadcast { interface: name.into(), port: 694 }] }
 }
 
-fn serial(device: &Path) -> Link {
+fn serial(device: &Path) -> R1Link {
     let device = device.to_str().unwrap().to_string();
-    Link { name: device.clone(), media: vec![Medium::Serial { device, baud: 115_200 }] }
+    R1Link { name: device.clone(), media: vec![R1Medium::Serial { device, baud: 115_200 }] }
 }
 
 /// A running heart, its notes, and answers that were not fetched yet.
-struct Node {
+struct HeartNode {
     handle: Handle,
     notes: Vec<String>,
     answers: Vec<Answer>,
-    states: Vec<(u64, Status, HeartStats)>,
+    states: Vec<(u64, R1Status, HeartStats)>,
     exited: bool,
     asked: u64,
 }
 
-impl Node {
-    fn start(world: &World, plan: Plan, generation: u64) -> Self {
+impl HeartNode {
+    fn start(world: &HeartWorld, plan: R1Plan, generation: u64) -> Self {
         let me = plan.me.0;
         let plan = Arc::new(plan);
         let secret = "s".into();
-        let keys = Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret }]).unwrap();
+        let keys = Keys::new(1, vec![Key { number: 1, method: AuthMethod::Sha1, secret }]).unwrap();
         let uuid = Uuid([u8::try_from(me).unwrap() + 1; 16]);
-        let identity =
-            Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: me as u64 };
+        let identity = R1Identity {
+            uuid,
+            generation,
+            peer_heard: None,
+            stop_failed: Vec::new(),
+            keeps: None,
+            seed: me as u64,
+        };
         let handle = world.at(me, || {
-            let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
+            let director = R1Director::new(Arc::clone(&plan), keys, identity, heart::now());
             // The host's bpf file system does not belong to the nodes, so nothing is pinned there.
-            let options = Options { gates: GateChoice::None, ..Options::default() };
-            heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), options).unwrap()
+            let options = HeartOptions { gates: GateChoice::None, ..HeartOptions::default() };
+            heart::spawn(director, Arc::new(HostConfig::from(plan.as_ref())), options).unwrap()
         });
         Self { handle, notes: vec![], answers: vec![], states: vec![], exited: false, asked: 0 }
     }
@@ -251,7 +257,7 @@ impl Node {
         }
     }
 
-    fn state(&mut self) -> (Status, HeartStats) {
+    fn state(&mut self) -> (R1Status, HeartStats) {
         self.asked += 1;
         let request = self.asked;
         self.handle.send(Down::Status { request }).unwrap();
@@ -289,15 +295,15 @@ impl Node {
 }
 
 /// Two nodes that hear each other; node 0 has the address.
-fn pair(world: &World, links: impl Fn(usize) -> Vec<Link>) -> [Node; 2] {
-    let mut nodes = [0, 1].map(|me| Node::start(world, plan(me, links(me), service()), 100));
-    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+fn pair(world: &HeartWorld, links: impl Fn(usize) -> Vec<R1Link>) -> [HeartNode; 2] {
+    let mut nodes = [0, 1].map(|me| HeartNode::start(world, plan(me, links(me), service()), 100));
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(HeartNode::stable));
     wait("node a carries the address", Duration::from_secs(1), || world.carries(0, SERVICE));
     assert!(!world.carries(1, SERVICE));
     nodes
 }
 
-fn both_links(_: usize) -> Vec<Link> {
+fn both_links(_: usize) -> Vec<R1Link> {
     vec![broadcast("eth1"), broadcast("eth0")]
 }
 
@@ -317,7 +323,7 @@ fn announced_by(tap: &Tap, node: u8, announced: &mut [bool; 2]) {
 
 #[test]
 fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [a, mut b] = pair(&world, both_links);
     let there = world.addresses(0).into_iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
     assert_eq!(there.prefix, 24, "the connected network's");
@@ -336,7 +342,7 @@ fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
 
     // The killed node's kernel still has the address. Its new run keeps the address or drops it; in the end one of the
     // two holds it alone.
-    let mut a = Node::start(&world, plan(0, both_links(0), service()), 101);
+    let mut a = HeartNode::start(&world, plan(0, both_links(0), service()), 101);
     wait("both are stable again", Duration::from_secs(10), || a.stable() && b.stable());
     let _ = b.state();
     let answer = b.order(Order::Standby(Holding::All));
@@ -355,7 +361,7 @@ fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
 
 #[test]
 fn a_link_goes_and_returns_and_nothing_moves() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [mut a, mut b] = pair(&world, both_links);
     world.remove("eth1");
     wait("the loss is seen", Duration::from_secs(1), || a.link_down(0).is_some() && b.link_down(0).is_some());
@@ -380,12 +386,12 @@ fn a_link_goes_and_returns_and_nothing_moves() {
 
 #[test]
 fn an_interface_that_comes_late_is_used() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let links = |_| vec![broadcast("late0")];
-    let mut nodes = [0, 1].map(|me| Node::start(&world, plan(me, links(me), service()), 100));
+    let mut nodes = [0, 1].map(|me| HeartNode::start(&world, plan(me, links(me), service()), 100));
     assert_eq!(nodes[0].link_down(0).unwrap(), "there is no interface late0");
     world.lay("late0", ["10.9.0.1", "10.9.0.2"]);
-    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(HeartNode::stable));
     assert_eq!(nodes[0].link_down(0), None);
     wait("only a carries it", Duration::from_secs(2), || {
         world.carries(0, SERVICE) && !world.carries(1, SERVICE)
@@ -394,7 +400,7 @@ fn an_interface_that_comes_late_is_used() {
 
 #[test]
 fn an_address_taken_away_by_others_is_put_back() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [mut a, _b] = pair(&world, both_links);
     for _ in 0..3 {
         let there = world.addresses(0).into_iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
@@ -420,7 +426,7 @@ fn an_address_taken_away_by_others_is_put_back() {
 }
 
 /// The source address of this machine's own datagrams to that address.
-fn source(world: &World, node: usize, to: &str) -> String {
+fn source(world: &HeartWorld, node: usize, to: &str) -> String {
     let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
     world.at(node, || {
         let socket = UdpSocket::bind(any).unwrap();
@@ -432,7 +438,7 @@ fn source(world: &World, node: usize, to: &str) -> String {
 
 /// Removes every IPv4 address of an interface, as `ip address flush` does: until none is left. Returns the number of
 /// rounds.
-fn flush(world: &World, node: usize, name: &str) -> usize {
+fn flush(world: &HeartWorld, node: usize, name: &str) -> usize {
     world.at(node, || {
         let mut netlink = Netlink::open().unwrap();
         let index = netlink.interface(name).unwrap().index;
@@ -450,7 +456,7 @@ fn flush(world: &World, node: usize, name: &str) -> usize {
     })
 }
 
-fn give(world: &World, node: usize, name: &str, ip: &str, prefix: u8) {
+fn give(world: &HeartWorld, node: usize, name: &str, ip: &str, prefix: u8) {
     world.at(node, || {
         let mut netlink = Netlink::open().unwrap();
         let index = netlink.interface(name).unwrap().index;
@@ -458,13 +464,13 @@ fn give(world: &World, node: usize, name: &str, ip: &str, prefix: u8) {
     });
 }
 
-fn there(world: &World, node: usize, ip: &str) -> InterfaceAddress {
+fn there(world: &HeartWorld, node: usize, ip: &str) -> InterfaceAddress {
     let all = world.addresses(node);
     let there = all.iter().find(|address| address.ip.to_string() == ip);
     there.unwrap_or_else(|| panic!("no {ip} in {all:?}")).clone()
 }
 
-fn ip(world: &World, node: usize, words: &[&str]) -> String {
+fn ip(world: &HeartWorld, node: usize, words: &[&str]) -> String {
     let run = || std::process::Command::new("ip").args(words).output().unwrap();
     let output = world.at(node, run);
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -474,7 +480,7 @@ fn ip(world: &World, node: usize, words: &[&str]) -> String {
 /// never is a source address, and takes no route with it when it moves.
 #[test]
 fn a_network_that_is_restarted_has_its_own_address_first() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [mut a, mut b] = pair(&world, both_links);
     for late in [Duration::ZERO, Duration::from_millis(1500)] {
         let rounds = flush(&world, 0, "eth0");
@@ -500,7 +506,7 @@ fn a_network_that_is_restarted_has_its_own_address_first() {
 /// If the machine's own address does not come back, the service waits for it only for a limited time.
 #[test]
 fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [mut a, _b] = pair(&world, both_links);
     flush(&world, 0, "eth0");
     let back = wait("it is back", Duration::from_secs(8), || world.carries(0, SERVICE));
@@ -520,7 +526,7 @@ fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
 /// is there, it is the first of its network, with all its routes. The service address answers all the time.
 #[test]
 fn a_late_own_address_goes_in_front_of_the_service_addresses() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     world.at(0, || {
         std::fs::write("/proc/sys/net/ipv4/conf/eth0/promote_secondaries", "1").unwrap();
     });
@@ -535,7 +541,7 @@ fn a_late_own_address_goes_in_front_of_the_service_addresses() {
         Resource { text, script: "IPaddr".into(), args, agent: Agent::Address(address) }
     };
     plan.groups[0].resources = services.into_iter().map(resource).collect();
-    let mut a = Node::start(&world, plan, 100);
+    let mut a = HeartNode::start(&world, plan, 100);
     wait("all stand", Duration::from_secs(10), || services.iter().all(|(ip, _)| world.carries(0, ip)));
     let own = there(&world, 0, "172.23.2.1");
     for gap in [0, 50] {
@@ -573,7 +579,7 @@ fn a_late_own_address_goes_in_front_of_the_service_addresses() {
 /// network's route.
 #[test]
 fn an_ipv6_service_address_is_no_source() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     for (node, ip) in ["2001:db8:8::1", "2001:db8:8::2"].into_iter().enumerate() {
         world.at(node, || {
             let mut netlink = Netlink::open().unwrap();
@@ -589,15 +595,15 @@ fn an_ipv6_service_address_is_no_source() {
         Resource { text, script: "IPv6addr".into(), args, agent: Agent::Address(address) }
     };
     let unicast =
-        |peer: &str| Medium::Unicast { interface: "eth0".into(), peer: peer.parse().unwrap(), port: 694 };
+        |peer: &str| R1Medium::Unicast { interface: "eth0".into(), peer: peer.parse().unwrap(), port: 694 };
     let media = vec![unicast("2001:db8:8::1"), unicast("2001:db8:8::2")];
     let mut nodes = [0, 1].map(|me| {
-        let mut plan = plan(me, vec![Link { name: "eth0".into(), media: media.clone() }], service());
+        let mut plan = plan(me, vec![R1Link { name: "eth0".into(), media: media.clone() }], service());
         plan.groups[0].resources =
             vec![resource("2001:db8:8::50"), resource("2001:db8:8::51"), resource("2001:db8:9::50")];
-        Node::start(&world, plan, 100)
+        HeartNode::start(&world, plan, 100)
     });
-    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(Node::stable));
+    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(HeartNode::stable));
     wait("all stand", Duration::from_secs(2), || world.carries(0, "2001:db8:9::50"));
     assert_eq!(source(&world, 0, "2001:db8:8::9"), "2001:db8:8::1");
     assert_eq!(source(&world, 0, "2001:db8:9::9"), "2001:db8:9::50", "nothing else is in that network");
@@ -640,7 +646,7 @@ fn an_ipv6_service_address_is_no_source() {
 /// look like addresses taken by another program.
 #[test]
 fn what_the_kernel_tells_late_was_taken_by_nobody() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let families = ["172.23.2.14", "fd00:1::14", "fd00:1::15", "172.23.2.15", "fd00:1::16"];
     let resource = |ip: &str| {
         let ip: IpAddr = ip.parse().unwrap();
@@ -652,15 +658,15 @@ fn what_the_kernel_tells_late_was_taken_by_nobody() {
     let mut nodes = [0, 1].map(|me| {
         let mut plan = plan(me, both_links(me), service());
         plan.groups[0].resources = families.map(resource).into();
-        Node::start(&world, plan, 100)
+        HeartNode::start(&world, plan, 100)
     });
-    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(Node::stable));
+    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(HeartNode::stable));
     for round in 0..6 {
         let owner = round % 2;
         wait("all stand", Duration::from_secs(2), || families.iter().all(|ip| world.carries(owner, ip)));
         let answer = nodes[owner].order(Order::Standby(Holding::All));
         assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
-        wait("stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+        wait("stable", Duration::from_secs(10), || nodes.iter_mut().all(HeartNode::stable));
     }
     for node in &mut nodes {
         assert_eq!(node.state().0.groups[0].taken_away, 0, "{:?}", node.notes);
@@ -671,7 +677,7 @@ fn what_the_kernel_tells_late_was_taken_by_nobody() {
 /// that caches keep our answer. An address that is not contested is announced again from time to time.
 #[test]
 fn another_machine_with_the_address_is_answered_and_named() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let (v4, v6) = (SERVICE, "fd00:1::14");
     for (ip, prefix) in [(v4, 24), (v6, 64)] {
         give(&world, 1, "eth0", ip, prefix);
@@ -688,7 +694,7 @@ fn another_machine_with_the_address_is_answered_and_named() {
         args,
         agent: Agent::Address(address),
     });
-    let mut a = Node::start(&world, plan, 100);
+    let mut a = HeartNode::start(&world, plan, 100);
     wait("both stand", Duration::from_secs(10), || world.carries(0, v4) && world.carries(0, v6));
     wait("both are named", Duration::from_secs(2), || {
         let rivals = a.state().1.rivals;
@@ -714,7 +720,7 @@ fn another_machine_with_the_address_is_answered_and_named() {
     world.at(1, || {
         let eth0 = Netlink::open().unwrap().interface("eth0").unwrap();
         let announcer = locum_sys::announce::Announcer::open().unwrap();
-        announcer.announce(&eth0, v4.parse().unwrap(), locum_sys::announce::Form::Reply).unwrap();
+        announcer.announce(&eth0, v4.parse().unwrap(), locum_sys::announce::AnnouncementForm::Reply).unwrap();
     });
     let mut heard = [false; 2];
     let took = wait("it is answered", Duration::from_secs(2), || {
@@ -736,7 +742,7 @@ fn another_machine_with_the_address_is_answered_and_named() {
 /// The service address is the machine's own, which may not be removed: it is not started, and stays.
 #[test]
 fn an_address_of_the_machine_itself_is_left_alone() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     for ip in ["fd00:1::1", "172.23.2.1"] {
         if ip.contains(':') {
             give(&world, 0, "eth0", ip, 64);
@@ -744,7 +750,7 @@ fn an_address_of_the_machine_itself_is_left_alone() {
         let own =
             Address { ip: ip.parse().unwrap(), prefix: None, interface: Some("eth0".into()), ..service() };
         let links = vec![broadcast("eth1")];
-        let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, links, own) }, 100);
+        let mut a = HeartNode::start(&world, R1Plan { nodes: vec!["a".into()], ..plan(0, links, own) }, 100);
         wait("that is told", Duration::from_secs(10), || {
             a.hear();
             a.notes.iter().any(|note| note.contains("Locum did not put it there"))
@@ -764,9 +770,9 @@ fn an_address_of_the_machine_itself_is_left_alone() {
 /// An address that another program put on another interface stays, even if it is the service address.
 #[test]
 fn a_twin_of_the_service_address_on_another_interface_is_left_alone() {
-    let Some(world) = World::new() else { return };
-    let plan = Plan { nodes: vec!["a".into()], ..plan(0, vec![broadcast("eth1")], service()) };
-    let mut a = Node::start(&world, plan, 100);
+    let Some(world) = HeartWorld::new() else { return };
+    let plan = R1Plan { nodes: vec!["a".into()], ..plan(0, vec![broadcast("eth1")], service()) };
+    let mut a = HeartNode::start(&world, plan, 100);
     wait("the address is there", Duration::from_secs(10), || {
         a.hear();
         world.carries(0, SERVICE)
@@ -786,12 +792,12 @@ fn a_twin_of_the_service_address_on_another_interface_is_left_alone() {
 /// `SendArp` announces an address that another program carries, and does not touch it.
 #[test]
 fn an_address_of_somebody_else_is_announced_and_left_alone() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let spoken = Address { interface: Some("eth0".into()), ..service() };
     let tap = world.at(1, || Tap::open("eth0").unwrap());
-    let mut plan = Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), spoken.clone()) };
+    let mut plan = R1Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), spoken.clone()) };
     plan.groups[0].resources[0].agent = Agent::SendArp(spoken);
-    let mut a = Node::start(&world, plan, 100);
+    let mut a = HeartNode::start(&world, plan, 100);
     let mut announced = [false; 2];
     wait("it is announced in both forms", Duration::from_secs(10), || {
         a.hear();
@@ -810,10 +816,10 @@ fn an_address_of_somebody_else_is_announced_and_left_alone() {
 
 #[test]
 fn a_place_that_does_not_exist_is_told_with_the_cure() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let nowhere = Address { ip: "192.0.2.7".parse().unwrap(), ..service() };
     let links = both_links(0);
-    let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, links, nowhere) }, 100);
+    let mut a = HeartNode::start(&world, R1Plan { nodes: vec!["a".into()], ..plan(0, links, nowhere) }, 100);
     wait("the failure is told", Duration::from_secs(10), || {
         a.hear();
         a.notes.iter().any(|note| note.contains("write the mask and the interface, as in 192.0.2.7/24/eth0"))
@@ -822,7 +828,7 @@ fn a_place_that_does_not_exist_is_told_with_the_cure() {
 
 #[test]
 fn an_address_stands_as_it_is_written() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let address = Address {
         ip: "172.23.2.77".parse().unwrap(),
         prefix: Some(28),
@@ -831,8 +837,11 @@ fn an_address_stands_as_it_is_written() {
         broadcast: Some("172.23.2.79".parse().unwrap()),
         by_route: false,
     };
-    let mut a =
-        Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address.clone()) }, 100);
+    let mut a = HeartNode::start(
+        &world,
+        R1Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address.clone()) },
+        100,
+    );
     wait("a carries it", Duration::from_secs(5), || world.carries(0, "172.23.2.77"));
     let there = world.addresses(0).into_iter().find(|there| there.ip == address.ip).unwrap();
     assert_eq!(
@@ -847,7 +856,7 @@ fn an_address_stands_as_it_is_written() {
 
 #[test]
 fn ipv6_with_mask_and_interface_of_its_own() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let address = Address {
         ip: "fd00::14".parse().unwrap(),
         prefix: Some(64),
@@ -856,18 +865,19 @@ fn ipv6_with_mask_and_interface_of_its_own() {
         broadcast: None,
         by_route: false,
     };
-    let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address) }, 100);
+    let mut a =
+        HeartNode::start(&world, R1Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address) }, 100);
     wait("a carries it", Duration::from_secs(5), || world.carries(0, "fd00::14"));
     assert!(a.stable());
 }
 
 #[test]
 fn every_kind_of_udp_link_and_a_ping_node() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     // The same lines on both nodes: one of the unicast lines names the node itself.
     let unicast =
-        |peer: &str| Medium::Unicast { interface: "eth1".into(), peer: peer.parse().unwrap(), port: 695 };
-    let multicast = |group: &str| Medium::Multicast {
+        |peer: &str| R1Medium::Unicast { interface: "eth1".into(), peer: peer.parse().unwrap(), port: 695 };
+    let multicast = |group: &str| R1Medium::Multicast {
         interface: "eth0".into(),
         group: group.parse().unwrap(),
         port: 694,
@@ -875,19 +885,19 @@ fn every_kind_of_udp_link_and_a_ping_node() {
         loopback: false,
     };
     let links = vec![
-        Link { name: "eth1".into(), media: vec![unicast("10.1.0.1"), unicast("10.1.0.2")] },
-        Link { name: "eth0".into(), media: vec![multicast("239.0.0.43"), multicast("ff02::43")] },
+        R1Link { name: "eth1".into(), media: vec![unicast("10.1.0.1"), unicast("10.1.0.2")] },
+        R1Link { name: "eth0".into(), media: vec![multicast("239.0.0.43"), multicast("ff02::43")] },
     ];
-    let ping = |name: &str, members: &[&str]| Ping {
+    let ping = |name: &str, members: &[&str]| PingNode {
         name: name.into(),
         members: members.iter().map(|ip| ip.parse().unwrap()).collect(),
         is_group: members.len() > 1,
     };
     let pings = vec![ping("10.1.0.2", &["10.1.0.2"]), ping("nobody", &["10.1.0.77", "fd00::77"])];
     let mut nodes = [0, 1].map(|me| {
-        Node::start(&world, Plan { pings: pings.clone(), ..plan(me, links.clone(), service()) }, 100)
+        HeartNode::start(&world, R1Plan { pings: pings.clone(), ..plan(me, links.clone(), service()) }, 100)
     });
-    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(HeartNode::stable));
     for (link, frames) in [(0, 20), (1, 20)] {
         wait("frames come on each link", Duration::from_secs(5), || {
             nodes.iter_mut().all(|node| node.state().1.links[link].frames_in > frames)
@@ -901,7 +911,7 @@ fn every_kind_of_udp_link_and_a_ping_node() {
 
 #[test]
 fn the_doctor_measures() {
-    let Some(_world) = World::new() else { return };
+    let Some(_world) = HeartWorld::new() else { return };
     let nowhere = tempfile::tempdir().unwrap();
     let run = std::process::Command::new(env!("CARGO_BIN_EXE_locum"))
         .args(["doctor", "--heart", "--seconds", "1", "--load", "--json", "--run"])
@@ -956,7 +966,7 @@ impl Cable {
 
 #[test]
 fn a_serial_line_alone_makes_a_cluster_and_a_mute_one_is_seen() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let cable = Cable::new();
     let [mut a, mut b] = pair(&world, |me| vec![serial(&cable.devices[me])]);
     wait("beats pass", Duration::from_secs(5), || {
@@ -978,7 +988,7 @@ fn a_serial_line_alone_makes_a_cluster_and_a_mute_one_is_seen() {
 
 #[test]
 fn a_flood_delays_no_beat() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = HeartWorld::new() else { return };
     let [mut a, mut b] = pair(&world, both_links);
     let before = b.state().1;
     let (socket, stop) = (world.at(0, || UdpSocket::bind("10.1.0.1:0").unwrap()), AtomicBool::new(false));
@@ -1007,8 +1017,8 @@ fn a_flood_delays_no_beat() {
 
 #[test]
 fn the_control_plane_waits_for_the_heart_without_polling() {
-    let Some(world) = World::new() else { return };
-    let mut node = Node::start(&world, plan(0, both_links(0), service()), 100);
+    let Some(world) = HeartWorld::new() else { return };
+    let mut node = HeartNode::start(&world, plan(0, both_links(0), service()), 100);
     let progress = node.handle.progress();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let text = runtime.block_on(async {

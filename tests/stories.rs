@@ -7,9 +7,9 @@ use std::{path::Path, process::ExitCode, sync::Mutex};
 
 use libtest_mimic::{Arguments, Trial};
 use locum_lab::{Description, Fault, Rack};
-use locum_sim::{stage::play, story::Story, transcript};
+use locum_sim::{story::Story, testbed::play, transcript};
 
-mod stage;
+mod testbed;
 
 /// Stories mostly wait, so more of them can run at once than a small machine has processors.
 const RACKS_AT_ONCE: usize = 4;
@@ -34,7 +34,8 @@ fn main() -> ExitCode {
     }
     let trial = |story: Story| {
         let name = format!("story::{}", story.name.replace('-', "_"));
-        Trial::test(name, move || tell(&story).map_err(Into::into)).with_ignored_flag(missing.is_some())
+        Trial::test(name, move || play_and_compare(&story).map_err(Into::into))
+            .with_ignored_flag(missing.is_some())
     };
     let conclusion = libtest_mimic::run(&arguments, stories.into_iter().map(trial).collect());
     let mut measured = MEASURED.lock().map(|lines| lines.clone()).unwrap_or_default();
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
 
 /// The reason why this process cannot build racks, in one line.
 fn what_is_missing() -> Option<String> {
-    let tried =
-        locum_lab::enter().and_then(|()| Rack::build(Description::new(Path::new(stage::LOCUM)).node("node")));
+    let tried = locum_lab::enter()
+        .and_then(|()| Rack::build(Description::new(Path::new(testbed::LOCUM)).node("node")));
     match tried {
         Err(missing @ Fault::Missing { .. }) => Some(missing.to_string().replace('\n', "; ")),
         // Any other error is a fault of the rack, which the stories will show.
@@ -55,8 +56,8 @@ fn what_is_missing() -> Option<String> {
 }
 
 /// Plays a story and compares the result with its expected text.
-fn tell(story: &Story) -> Result<(), String> {
-    let mut stage = stage::RackStage::new(story)?;
+fn play_and_compare(story: &Story) -> Result<(), String> {
+    let mut stage = testbed::RackTestbed::new(story)?;
     let told = play(story, &mut stage).and_then(|seen| {
         if seen == story.expected {
             stage.check_logs()

@@ -3,25 +3,26 @@
 
 use locum_core::{
     framing::frame::{Framing, authenticate},
-    model::keys::{Key, Keys, Method},
-    r1::message::Message,
+    model::keys::{AuthMethod, Key, Keys},
+    r1::message::R1Message,
 };
 
 pub fn check(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
-    let keys = Keys::new(1, vec![Key { number: 1, method: Method::Crc, secret: vec![] }]).expect("crc alone");
+    let keys =
+        Keys::new(1, vec![Key { number: 1, method: AuthMethod::Crc, secret: vec![] }]).expect("crc alone");
     let frame = match mode % 3 {
         0 => rest.to_vec(),
         1 => netstring(rest, &keys),
         _ => classic(rest, &keys),
     };
     let Ok(authentic) = authenticate(&frame, &keys) else { return };
-    let Ok(message) = Message::parse(&authentic) else { return };
+    let Ok(message) = R1Message::parse(&authentic) else { return };
 
     let framing = authentic.framing();
     let again = emit(&message, framing, &keys);
     let reread = authenticate(&again, &keys).expect("what we sign is ours");
-    assert_eq!(Message::parse(&reread).as_ref(), Ok(&message));
+    assert_eq!(R1Message::parse(&reread).as_ref(), Ok(&message));
     // An authenticator inside a netstring frame is replaced by a new one without being checked.
     let auths = frame.windows(5).filter(|window| window == b"auth=").count();
     let whole = frame.strip_suffix(b"\0").unwrap_or(&frame);
@@ -33,13 +34,13 @@ pub fn check(input: &[u8]) {
     let bytes = emit(&message, other, &keys);
     if bytes.len() < input.len() * 2 {
         let other = authenticate(&bytes, &keys).expect("what we sign is ours");
-        if let Ok(other) = Message::parse(&other) {
+        if let Ok(other) = R1Message::parse(&other) {
             assert_eq!((other.src, other.seq, other.body), (message.src, message.seq, message.body));
         }
     }
 }
 
-fn emit(message: &Message, framing: Framing, keys: &Keys) -> Vec<u8> {
+fn emit(message: &R1Message, framing: Framing, keys: &Keys) -> Vec<u8> {
     let mut out = vec![];
     message.emit(framing, keys, false, &mut out);
     out

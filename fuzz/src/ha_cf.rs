@@ -1,14 +1,14 @@
 //! `ha.cf`: any bytes give a plan that keeps its invariants, or an error whose place lies in the file.
 
-use locum_core::config::{Files, Options, check as check_files, failed};
+use locum_core::config::{CheckOptions, HaFiles, check as check_files, failed};
 
 pub fn check(input: &[u8]) {
-    let files = Files {
+    let files = HaFiles {
         ha_cf: Some(input),
         authkeys: Some(b"auth 1\n1 sha1 k\n"),
         haresources: Some(b"web1 10.0.0.1\n"),
     };
-    let checked = check_files(&files, "web1", &Options::default());
+    let checked = check_files(&files, "web1", &CheckOptions::default());
     for diag in &checked.diags {
         assert!(
             diag.place.span.start <= diag.place.span.end && diag.place.span.end <= input.len().max(64),

@@ -2,19 +2,19 @@
 //! first byte chooses the form of the rest: a whole file (refused by its checksum, except those of the corpus), or
 //! lines whose checksum is added here.
 
-use locum_core::native::{ledger::Content, wire::members::Members};
+use locum_core::native::{ledger::LedgerContent, wire::members::MemberTable};
 use sha2::{Digest as _, Sha256};
 
 pub fn check(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
-    let members = Members::new(["web1", "web2", "third"].map(String::from));
+    let members = MemberTable::new(["web1", "web2", "third"].map(String::from));
     let bytes = if mode % 2 == 0 { rest.to_vec() } else { summed(rest) };
-    match Content::read(&bytes, &members) {
+    match LedgerContent::read(&bytes, &members) {
         Err(fault) => assert!(!fault.to_string().contains(char::is_control), "{fault}"),
         Ok(content) => {
-            let again =
-                Content::read(content.write(&members).as_bytes(), &members).expect("what we write we read");
-            let parts = |content: Content| (content.generation, content.sequence, content.durable);
+            let again = LedgerContent::read(content.write(&members).as_bytes(), &members)
+                .expect("what we write we read");
+            let parts = |content: LedgerContent| (content.generation, content.sequence, content.durable);
             assert_eq!(parts(again), parts(content));
         }
     }

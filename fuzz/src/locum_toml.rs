@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
         assert!(!group.resources.is_empty() && group.candidates.starts_with(&group.prefer));
         assert_eq!(plan.group(&group.name).map(|index| &plan.groups[index.0].name), Some(&group.name));
     }
-    let lines = plan.meaning();
+    let lines = plan.canonical_settings();
     assert!(lines.iter().all(|line| line.contains(" = ") && !line.contains(char::is_control)));
     // A text that the file writes is read back unchanged.
     let name = String::from_utf8_lossy(input).replace(char::is_control, " ");

@@ -3,31 +3,31 @@
 //! by line ends.
 
 use locum_core::{
-    claims::To,
+    claims::Receivers,
     model::{
         identity::MemberIndex,
-        keys::{Key, Keys, Method},
+        keys::{AuthMethod, Key, Keys},
         time::{Duration, Instant},
     },
-    native::wire::{Content, FRAME_BYTES, Wire, members::Members},
+    native::wire::{FRAME_BYTES, Wire, WireContent, members::MemberTable},
 };
 
 pub fn check(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
-    let key = Key { number: 0, method: Method::Sha256, secret: b"secret".to_vec() };
+    let key = Key { number: 0, method: AuthMethod::Sha256, secret: b"secret".to_vec() };
     let keys = Keys::new(0, vec![key]).expect("one key");
     let frame = if mode % 2 == 0 { rest.to_vec() } else { signed(rest, &keys) };
     let now = Instant::from_millis(1);
     let Ok(received) = wire(1).read(now, &frame, &keys) else { return };
-    let Content::Message(word, reach) = received.content else { return };
+    let WireContent::Message(word, reach) = received.content else { return };
     // One message may have become several, or parts of one.
     let mut reader = wire(1);
     let mut again = vec![];
-    for frame in wire(0).write(1, To::All, &word, &reach.unwrap_or_default()) {
+    for frame in wire(0).write(1, Receivers::All, &word, &reach.unwrap_or_default()) {
         let bytes = frame.bytes(&keys);
         assert!(bytes.len() <= FRAME_BYTES.max(frame_of_one_item(&bytes)), "{}", bytes.escape_ascii());
         let received = reader.read(now, &bytes, &keys).expect("what we write we read");
-        if let Content::Message(word, _) = received.content {
+        if let WireContent::Message(word, _) = received.content {
             again.push(word);
         }
     }
@@ -46,7 +46,7 @@ fn frame_of_one_item(bytes: &[u8]) -> usize {
 }
 
 fn wire(me: u8) -> Wire {
-    let members = Members::new(["node1", "node2", "witness"].map(String::from));
+    let members = MemberTable::new(["node1", "node2", "witness"].map(String::from));
     Wire::new("test", members, MemberIndex(me), 7, Duration::from_secs(1))
 }
 

@@ -18,11 +18,11 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Common, resources};
+use super::{CommonOptions, resources};
 
 /// A heartbeat command whose part the program can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum CommandName {
     /// Starts, stops, reloads and asks the daemon.
     Heartbeat,
     /// Answers one question of a script in one word.
@@ -43,7 +43,7 @@ pub enum Name {
     ResourceManager,
 }
 
-impl Name {
+impl CommandName {
     const ALL: [(&'static str, Self); 9] = [
         ("heartbeat", Self::Heartbeat),
         ("cl_status", Self::ClStatus),
@@ -80,8 +80,8 @@ impl Name {
         match self {
             Self::Heartbeat => heartbeat::run(&common, words),
             Self::ClStatus => cl_status::run(&common, words),
-            Self::HbStandby => hb::move_groups(&common, hb::Way::Standby, &words),
-            Self::HbTakeover => hb::move_groups(&common, hb::Way::Takeover, &words),
+            Self::HbStandby => hb::move_groups(&common, hb::MoveDirection::Standby, &words),
+            Self::HbTakeover => hb::move_groups(&common, hb::MoveDirection::Takeover, &words),
             Self::HbAddnode | Self::HbDelnode => hb::refuse_nodes(self.word(), &words),
             Self::HbSetweight => hb::set(&common, hb::Property::Weight, &words),
             Self::HbSetsite => hb::set(&common, hb::Property::Site, &words),
@@ -92,8 +92,8 @@ impl Name {
 
 /// Splits `--config`, `--state` and `--run` from the words before a `--`. Heartbeat's commands have no option that
 /// looks like them.
-fn surroundings(words: Vec<OsString>) -> Result<(Common, Vec<String>), String> {
-    let mut common = Common::default();
+fn surroundings(words: Vec<OsString>) -> Result<(CommonOptions, Vec<String>), String> {
+    let mut common = CommonOptions::default();
     let mut rest = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -128,12 +128,12 @@ fn surroundings(words: Vec<OsString>) -> Result<(Common, Vec<String>), String> {
 }
 
 /// Options and operands, told apart as getopt(3) does: an option may stand anywhere before a `--`.
-struct Given {
+struct ParsedWords {
     flags: Vec<char>,
     operands: Vec<String>,
 }
 
-impl Given {
+impl ParsedWords {
     /// `known`: the letters that are options.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ impl Given {
 
 /// The options of `locum links`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct LinksOptions {
     /// Where the links are made
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
@@ -173,9 +173,9 @@ pub struct Options {
 }
 
 fn known_name(text: &str) -> Result<String, String> {
-    match Name::ALL.iter().find(|(name, _)| *name == text) {
+    match CommandName::ALL.iter().find(|(name, _)| *name == text) {
         Some((name, _)) => Ok((*name).to_owned()),
-        None => Err(format!("the names are {}", Name::ALL.map(|(name, _)| name).join(" "))),
+        None => Err(format!("the names are {}", CommandName::ALL.map(|(name, _)| name).join(" "))),
     }
 }
 
@@ -184,9 +184,9 @@ fn known_name(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// If the path of this program cannot be found.
-pub fn links(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn links(options: &LinksOptions) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("this program's own place is unknown")?;
-    let all = Name::ALL.map(|(name, _)| name.to_owned());
+    let all = CommandName::ALL.map(|(name, _)| name.to_owned());
     let names = if options.names.is_empty() { &all[..] } else { &options.names };
     let mut bad = false;
     for name in names {
@@ -232,18 +232,18 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_directory() {
-        assert_eq!(Name::called(OsStr::new("/usr/bin/cl_status")), Some(Name::ClStatus));
-        assert_eq!(Name::called(OsStr::new("heartbeat")), Some(Name::Heartbeat));
-        assert_eq!(Name::called(OsStr::new("/usr/sbin/locum")), None);
-        assert_eq!(Name::called(OsStr::new("heartbeat/locum")), None);
+        assert_eq!(CommandName::called(OsStr::new("/usr/bin/cl_status")), Some(CommandName::ClStatus));
+        assert_eq!(CommandName::called(OsStr::new("heartbeat")), Some(CommandName::Heartbeat));
+        assert_eq!(CommandName::called(OsStr::new("/usr/sbin/locum")), None);
+        assert_eq!(CommandName::called(OsStr::new("heartbeat/locum")), None);
     }
 
     #[test]
     fn options_stand_anywhere() {
-        let given = Given::read(&words("other -m -np x -- -y"), "mnp").unwrap();
+        let given = ParsedWords::read(&words("other -m -np x -- -y"), "mnp").unwrap();
         assert_eq!((given.flags, given.operands), (vec!['m', 'n', 'p'], words("other x -y")));
-        assert_eq!(Given::read(&words("-mx"), "m").err(), Some('x'));
-        assert_eq!(Given::read(&words("-"), "m").unwrap().operands, ["-"]);
+        assert_eq!(ParsedWords::read(&words("-mx"), "m").err(), Some('x'));
+        assert_eq!(ParsedWords::read(&words("-"), "m").unwrap().operands, ["-"]);
     }
 
     #[test]

@@ -12,20 +12,20 @@ use std::{
 };
 
 use clap::Args;
-use locum_core::config::{self, Checked, Diag, Explained, FileName, Severity, locum_toml};
+use locum_core::config::{self, CheckedHaFiles, Diag, Explained, FileName, Severity, locum_toml};
 use serde::Serialize;
 
 use crate::{
-    cli::Common,
+    cli::CommonOptions,
     control::state,
-    files::{Dialect, Files, NativeFiles},
+    files::{ConfigDialect, Files, NativeFiles},
     host,
-    voice::diagnostics::{draw, one_line},
+    observe::diagnostics::{draw, one_line},
 };
 
 /// The options of `locum check`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct CheckCommandOptions {
     /// Check as this node of the cluster, instead of the one named like this host
     #[arg(long = "as", value_name = "NODE")]
     pub node: Option<String>,
@@ -41,7 +41,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If standard output cannot be written.
-pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: &CheckCommandOptions) -> anyhow::Result<ExitCode> {
     let dir = common.config_dir();
     let heartbeat_runs = state::heartbeat(&common.heartbeat_pid()).is_some();
     let host = host::Host::here(&dir, options.prefer_scripts).beside_heartbeat(heartbeat_runs);
@@ -49,11 +49,11 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         let mut checked = files.check().file;
         let starts = !config::failed(&checked.diags);
         host.check_native(&mut checked);
-        return print(options, &Subject::of_native(&files, &checked, starts));
+        return print(options, &CheckedFiles::of_native(&files, &checked, starts));
     }
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
-    if Dialect::of(&dir).is_none() {
+    if ConfigDialect::of(&dir).is_none() {
         let text = "locum.toml lies beside it, and `locum run` cannot know which of them counts";
         let cure = "take one of them away, or start the daemon with --dialect r1 or --dialect native";
         checked.diags.push(Diag::new(Severity::Error, FileName::HaCf, text).cure(cure).about_host());
@@ -61,16 +61,16 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     // As `locum run` does: a daemon starts although only the host lacks something, because that may come later.
     let starts = !checked.failed();
     host.check(&mut checked);
-    print(options, &Subject::of(&files, &checked, starts))
+    print(options, &CheckedFiles::of(&files, &checked, starts))
 }
 
-fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
-    let verdict = Verdict::of(subject.diags, subject.starts);
+fn print(options: &CheckCommandOptions, subject: &CheckedFiles<'_>) -> anyhow::Result<ExitCode> {
+    let verdict = CheckVerdict::of(subject.diags, subject.starts);
     let mut out = io::stdout().lock();
     if options.json {
         let (config, exit) = (subject.dir.display().to_string(), verdict.exit_code());
-        let Subject { node, explained, diags, .. } = *subject;
-        serde_json::to_writer_pretty(&mut out, &Json { config, node, verdict, exit, explained, diags })?;
+        let CheckedFiles { node, explained, diags, .. } = *subject;
+        serde_json::to_writer_pretty(&mut out, &CheckJson { config, node, verdict, exit, explained, diags })?;
         writeln!(out)?;
     } else {
         let color =
@@ -82,10 +82,10 @@ fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
 
 /// The object that `--json` prints.
 #[derive(Serialize)]
-struct Json<'a> {
+struct CheckJson<'a> {
     config: String,
     node: &'a str,
-    verdict: Verdict,
+    verdict: CheckVerdict,
     exit: u8,
     explained: &'a [Explained],
     diags: &'a [Diag],
@@ -94,7 +94,7 @@ struct Json<'a> {
 /// The result of the check, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Verdict {
+enum CheckVerdict {
     /// The files are correct and a daemon would start here.
     Good,
     /// The files are correct and a daemon would start here, but not everything can run here.
@@ -105,7 +105,7 @@ enum Verdict {
     Wrong,
 }
 
-impl Verdict {
+impl CheckVerdict {
     /// `starts`: the files alone, before a look at this host, contain no error.
     fn of(diags: &[Diag], starts: bool) -> Self {
         let mut errors = diags.iter().filter(|diag| diag.severity == Severity::Error).peekable();
@@ -130,7 +130,7 @@ impl Verdict {
 const SOURCE_WIDTH: usize = 32;
 
 /// The configuration that is checked, of either dialect.
-struct Subject<'a> {
+struct CheckedFiles<'a> {
     dir: &'a Path,
     node: &'a str,
     /// The files whose lines are explained, with their texts.
@@ -143,8 +143,8 @@ struct Subject<'a> {
     starts: bool,
 }
 
-impl<'a> Subject<'a> {
-    fn of(files: &'a Files, checked: &'a Checked, starts: bool) -> Self {
+impl<'a> CheckedFiles<'a> {
+    fn of(files: &'a Files, checked: &'a CheckedHaFiles, starts: bool) -> Self {
         let names = [FileName::HaCf, FileName::Authkeys, FileName::Haresources];
         Self {
             dir: &files.dir,
@@ -157,7 +157,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn of_native(files: &'a NativeFiles, checked: &'a locum_toml::Checked, starts: bool) -> Self {
+    fn of_native(files: &'a NativeFiles, checked: &'a locum_toml::CheckedLocumToml, starts: bool) -> Self {
         Self {
             dir: &files.dir,
             node: &files.node,
@@ -176,13 +176,13 @@ impl<'a> Subject<'a> {
 }
 
 /// The page for people: each file with its lines explained, then the faults, then the verdict.
-fn page(subject: &Subject<'_>, verdict: Verdict, color: bool) -> String {
+fn page(subject: &CheckedFiles<'_>, verdict: CheckVerdict, color: bool) -> String {
     let mut page = String::new();
     for (name, text) in &subject.texts {
         let lines = subject.explained.iter().filter(|line| line.file == *name).collect::<Vec<_>>();
         if !lines.is_empty() {
             let path = subject.dir.join(name.name());
-            page += &format!("{}\n{}\n", path.display(), meanings(*name, *text, &lines));
+            page += &format!("{}\n{}\n", path.display(), explanations(*name, *text, &lines));
         }
     }
     for diag in subject.diags {
@@ -192,7 +192,7 @@ fn page(subject: &Subject<'_>, verdict: Verdict, color: bool) -> String {
     page + &summary(subject, verdict)
 }
 
-fn meanings(name: FileName, text: Option<&[u8]>, lines: &[&Explained]) -> String {
+fn explanations(name: FileName, text: Option<&[u8]>, lines: &[&Explained]) -> String {
     let source = text.unwrap_or_default().split(|&byte| byte == b'\n').collect::<Vec<_>>();
     let mut text = String::new();
     let mut last = 0;
@@ -213,7 +213,7 @@ fn meanings(name: FileName, text: Option<&[u8]>, lines: &[&Explained]) -> String
     text
 }
 
-fn summary(subject: &Subject<'_>, verdict: Verdict) -> String {
+fn summary(subject: &CheckedFiles<'_>, verdict: CheckVerdict) -> String {
     let count = |severity: Severity, word: &str| match subject
         .diags
         .iter()
@@ -228,14 +228,14 @@ fn summary(subject: &Subject<'_>, verdict: Verdict) -> String {
     let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let node = locum_core::model::note::Escaped(subject.node.as_bytes());
     let verdict = match verdict {
-        Verdict::Good => format!("good: {} {node}", subject.good),
-        Verdict::NotAllHere => {
+        CheckVerdict::Good => format!("good: {} {node}", subject.good),
+        CheckVerdict::NotAllHere => {
             format!(
                 "the files are good, and a daemon would start here as {node}, but what is marked as an error cannot run here"
             )
         }
-        Verdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
-        Verdict::Wrong => "the files are wrong".to_owned(),
+        CheckVerdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
+        CheckVerdict::Wrong => "the files are wrong".to_owned(),
     };
     if counts.is_empty() { format!("{verdict}\n") } else { format!("{verdict}; {counts}\n") }
 }
@@ -252,15 +252,15 @@ mod tests {
         };
         let (error, warning) = (Severity::Error, Severity::Warning);
         for (diags, verdict) in [
-            (vec![], Verdict::Good),
-            (vec![diag(warning, false), diag(warning, true)], Verdict::Good),
-            (vec![diag(warning, false), diag(error, true)], Verdict::NotHere),
-            (vec![diag(error, true), diag(error, false)], Verdict::Wrong),
-            (vec![diag(error, false)], Verdict::Wrong),
+            (vec![], CheckVerdict::Good),
+            (vec![diag(warning, false), diag(warning, true)], CheckVerdict::Good),
+            (vec![diag(warning, false), diag(error, true)], CheckVerdict::NotHere),
+            (vec![diag(error, true), diag(error, false)], CheckVerdict::Wrong),
+            (vec![diag(error, false)], CheckVerdict::Wrong),
         ] {
-            assert_eq!(Verdict::of(&diags, false), verdict, "{diags:?}");
+            assert_eq!(CheckVerdict::of(&diags, false), verdict, "{diags:?}");
         }
-        assert_eq!(Verdict::of(&[diag(error, true)], true), Verdict::NotAllHere);
-        assert_eq!(Verdict::of(&[], true), Verdict::Good);
+        assert_eq!(CheckVerdict::of(&[diag(error, true)], true), CheckVerdict::NotAllHere);
+        assert_eq!(CheckVerdict::of(&[], true), CheckVerdict::Good);
     }
 }

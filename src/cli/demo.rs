@@ -23,14 +23,14 @@ use ratatui::{
 
 use self::{
     article::Pace,
-    picture::{NodeView, View},
-    stage::{CROSSOVER, LAN, NODES, SERIAL, SERVICE, Stage},
+    picture::{NodeView, PictureView},
+    testbed::{CROSSOVER, DemoTestbed, LAN, NODES, SERIAL, SERVICE},
 };
 use super::lab;
 
 pub mod article;
 pub mod picture;
-pub mod stage;
+pub mod testbed;
 
 /// The exit code when the user ended the demo, as shells report it for SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -49,7 +49,7 @@ const NOTHING: Duration = Duration::from_millis(5);
 
 /// The options of `locum demo`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Nothing happens by itself: keys cut the power, pull cables, freeze, move
     #[arg(long)]
     pub hands_on: bool,
@@ -74,11 +74,11 @@ pub enum PaceName {
 ///
 /// # Errors
 /// If a step does not have its expected result, or if the terminal or the kernel refuses.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     lab::without_rack(show(options))
 }
 
-fn show(options: &Options) -> anyhow::Result<ExitCode> {
+fn show(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     let pace = match options.pace {
         PaceName::Article => Pace::ARTICLE,
         PaceName::Quick => Pace::QUICK,
@@ -93,10 +93,10 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
     if terminal && !fits() {
         outln!("(the picture needs a terminal of {columns} x {rows}; so here are plain lines)");
     }
-    let stage = Stage::build(pace)?;
+    let testbed = DemoTestbed::build(pace)?;
     let screen = if terminal && fits() { Screen::Picture(ratatui::init()) } else { Screen::Lines };
     let mut play = Play {
-        stage,
+        testbed,
         screen,
         pace,
         begin: Moment::now(),
@@ -104,7 +104,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         rows: Vec::new(),
         hands_on: options.hands_on,
         ready: false,
-        deed: String::new(),
+        last_action: String::new(),
     };
     let result = if options.hands_on { play.hands_on() } else { play.by_itself() };
     play.screen.close();
@@ -114,7 +114,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if error.is::<Quit>() => return Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => {
             for node in NODES {
-                errln!("the last words of the daemon of {node}:\n{}", play.stage.last_words(node));
+                errln!("the last words of the daemon of {node}:\n{}", play.testbed.last_words(node));
             }
             return Err(error);
         }
@@ -149,7 +149,7 @@ impl Screen {
 }
 
 /// One row of the table at the end.
-struct Row {
+struct OutageRow {
     event: String,
     /// The longest outage by echo, and by page.
     outages: [Option<Duration>; 2],
@@ -157,18 +157,18 @@ struct Row {
 }
 
 struct Play {
-    stage: Stage,
+    testbed: DemoTestbed,
     screen: Screen,
     pace: Pace,
     begin: Moment,
     news: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<OutageRow>,
     hands_on: bool,
     /// Whether the keys of `--hands-on` work now. Earlier key presses are dropped, and the picture says so: they would
     /// act on a cluster that the user has not seen yet.
     ready: bool,
     /// The user's last action.
-    deed: String,
+    last_action: String,
 }
 
 impl Play {
@@ -177,27 +177,27 @@ impl Play {
         self.show_files()?;
         self.open()?;
 
-        let from = self.act("the serial cable is pulled", |stage| stage.cut(SERIAL, true))?;
+        let from = self.act("the serial cable is pulled", |testbed| testbed.cut(SERIAL, true))?;
         self.wait(self.pace.deadtime + CALM)?;
         self.must_own(one, "a pulled serial cable")?;
         self.measure("serial cable pulled", from, "one lost link is no death")?;
-        self.act("the serial cable is put back", |stage| stage.cut(SERIAL, false))?;
+        self.act("the serial cable is put back", |testbed| testbed.cut(SERIAL, false))?;
         self.wait(CALM / 2)?;
 
-        let from = self.act("clustnode1 loses its power", |stage| stage.power_off(one))?;
+        let from = self.act("clustnode1 loses its power", |testbed| testbed.power_off(one))?;
         self.until_served_by(two, from, self.pace.deadtime)?;
         self.wait(CALM)?;
         let remark = format!("deadtime {}", seconds(self.pace.deadtime));
         self.measure("power of clustnode1 cut", from, &remark)?;
 
-        let from = self.act("clustnode1 gets its power back and boots", |stage| stage.power_on(one))?;
+        let from = self.act("clustnode1 gets its power back and boots", |testbed| testbed.power_on(one))?;
         self.until_served_by(one, from, self.pace.deadtime)?;
         self.wait(CALM)?;
         self.measure("clustnode1 returns", from, "takes its service back")?;
 
         let from = Moment::now();
         self.say("clustnode1: locum standby");
-        let mut order = self.stage.stand_by(one)?;
+        let mut order = self.testbed.stand_by(one)?;
         self.until_served_by(two, from, self.pace.deadtime)?;
         self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
         if !order.ended().is_some_and(|status| status.success()) {
@@ -217,20 +217,20 @@ impl Play {
             if let Some(key) = self.turn()? {
                 self.press_and_tell(key)?;
             }
-            told = self.tell_outage(told);
+            told = self.report_outage(told);
         }
     }
 
     /// Reports an outage that began after `told` and is over. Returns the time up to which all outages are reported.
-    fn tell_outage(&mut self, told: Moment) -> Moment {
-        let Some((gap, by_page)) = self.stage.ended_outage(told) else { return told };
+    fn report_outage(&mut self, told: Moment) -> Moment {
+        let Some((gap, by_page)) = self.testbed.ended_outage(told) else { return told };
         let outages = [Some(gap.to.since(gap.from)), by_page];
         self.say(&format!(
             "  outage: {} by echo, {} by page",
-            self::told(outages[0]),
-            self::told(outages[1])
+            outage_text(outages[0]),
+            outage_text(outages[1])
         ));
-        self.rows.push(Row { event: self.deed.clone(), outages, remark: String::new() });
+        self.rows.push(OutageRow { event: self.last_action.clone(), outages, remark: String::new() });
         // The pages of this gap may come a little later than its echoes.
         Moment::now()
     }
@@ -240,10 +240,10 @@ impl Play {
         let from = Moment::now();
         self.say("clustnode1 and clustnode2 have power; locum starts on both");
         for node in NODES {
-            self.stage.start(node)?;
+            self.testbed.start(node)?;
         }
         self.until_served_by(NODES[0], from, self.pace.deadtime * 2)?;
-        if let Some(gates) = self.stage.gates(NODES[0]) {
+        if let Some(gates) = self.testbed.gates(NODES[0]) {
             self.say(&gates);
         }
         self.wait(CALM)
@@ -260,8 +260,8 @@ impl Play {
         let end = Moment::now() + READ_FOR;
         while !end.remaining().is_zero() {
             match key(end.remaining())? {
-                Some(Key::Quit) => return Err(Quit.into()),
-                Some(Key::Other(_)) => break,
+                Some(KeyPress::Quit) => return Err(Quit.into()),
+                Some(KeyPress::Other(_)) => break,
                 None => {}
             }
         }
@@ -273,16 +273,16 @@ impl Play {
         match key {
             '1' | '2' => {
                 let node = NODES[usize::from(key == '2')];
-                if self.stage.rack.is_on(node) {
-                    self.act(&format!("{node} loses its power"), |stage| stage.power_off(node))?;
+                if self.testbed.rack.is_on(node) {
+                    self.act(&format!("{node} loses its power"), |testbed| testbed.power_off(node))?;
                 } else {
-                    self.act(&format!("{node} gets its power back"), |stage| stage.power_on(node))?;
+                    self.act(&format!("{node} gets its power back"), |testbed| testbed.power_on(node))?;
                 }
             }
             'f' => {
-                let frozen = NODES.into_iter().find(|node| self.stage.is_frozen(node));
-                let Some(node) = frozen.or_else(|| self.stage.owner()) else { return Ok(()) };
-                self.stage.freeze(node, frozen.is_none())?;
+                let frozen = NODES.into_iter().find(|node| self.testbed.is_frozen(node));
+                let Some(node) = frozen.or_else(|| self.testbed.owner()) else { return Ok(()) };
+                self.testbed.freeze(node, frozen.is_none())?;
                 self.say(&format!(
                     "the daemon of {node} is {}",
                     if frozen.is_none() { "frozen" } else { "thawed" }
@@ -297,13 +297,13 @@ impl Play {
                     'c' => (CROSSOVER, "the crossover cable"),
                     _ => (SERIAL, "the serial cable"),
                 };
-                let pulled = !self.stage.is_cut(link);
+                let pulled = !self.testbed.is_cut(link);
                 let done = if pulled { "pulled" } else { "put back" };
-                let before = self.deed.clone();
-                self.act(&format!("{name} is {done}"), |stage| stage.cut(link, pulled))?;
+                let before = self.last_action.clone();
+                self.act(&format!("{name} is {done}"), |testbed| testbed.cut(link, pulled))?;
                 if !pulled {
                     // An outage that ends now was caused by the action before.
-                    self.deed = before;
+                    self.last_action = before;
                 }
                 if link == LAN && pulled {
                     self.say("  nothing moves: the crossover still beats, so no node is dead");
@@ -311,13 +311,13 @@ impl Play {
                 }
             }
             'm' => {
-                let Some(node) = self.stage.owner() else {
+                let Some(node) = self.testbed.owner() else {
                     self.say("nobody owns the service alone: nothing to move");
                     return Ok(());
                 };
                 self.say(&format!("{node}: locum standby"));
-                self.deed = format!("moved from {node}");
-                let mut order = self.stage.stand_by(node)?;
+                self.last_action = format!("moved from {node}");
+                let mut order = self.testbed.stand_by(node)?;
                 self.ready = false;
                 let moved = self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some());
                 self.ready = true;
@@ -343,23 +343,25 @@ impl Play {
     fn act(
         &mut self,
         what: &str,
-        act: impl FnOnce(&mut Stage) -> anyhow::Result<Moment>,
+        act: impl FnOnce(&mut DemoTestbed) -> anyhow::Result<Moment>,
     ) -> anyhow::Result<Moment> {
         self.say(what);
-        self.deed = what.to_owned();
-        act(&mut self.stage)
+        self.last_action = what.to_owned();
+        act(&mut self.testbed)
     }
 
     fn until_served_by(&mut self, node: &'static str, from: Moment, limit: Duration) -> anyhow::Result<()> {
         let what = format!("the service on {node}");
-        self.until(&what, limit + SLACK, |stage| stage.owner() == Some(node) && stage.serves(node, from))?;
+        self.until(&what, limit + SLACK, |testbed| {
+            testbed.owner() == Some(node) && testbed.serves(node, from)
+        })?;
         let text = format!("{node} holds {SERVICE} and serves the client");
         self.say(&text);
         Ok(())
     }
 
     fn must_own(&mut self, node: &str, after: &str) -> anyhow::Result<()> {
-        match self.stage.owner() {
+        match self.testbed.owner() {
             Some(owner) if owner == node => Ok(()),
             owner => bail!("after {after} the service is on {owner:?}, not on {node}"),
         }
@@ -369,18 +371,22 @@ impl Play {
     fn measure(&mut self, event: &str, from: Moment, remark: &str) -> anyhow::Result<()> {
         // On a busy machine even the last answer may come late.
         let mut outages = [None; 2];
-        self.until("an answer to the client", LAST_ANSWER, |stage| {
-            outages = stage.outages(from);
+        self.until("an answer to the client", LAST_ANSWER, |testbed| {
+            outages = testbed.outages(from);
             !outages.contains(&None)
         })?;
-        self.say(&format!("  outage: {} by echo, {} by page", told(outages[0]), told(outages[1])));
+        self.say(&format!(
+            "  outage: {} by echo, {} by page",
+            outage_text(outages[0]),
+            outage_text(outages[1])
+        ));
         if matches!(self.screen, Screen::Lines) {
             let now = Moment::now();
             let strip = |record: &locum_lab::Record| picture::strip(&record.pages, from, now, 70);
-            let strip = self.stage.rack.look(strip).unwrap_or_default();
+            let strip = self.testbed.rack.look(strip).unwrap_or_default();
             outln!("           {}", picture::as_text(&strip));
         }
-        self.rows.push(Row { event: event.into(), outages, remark: remark.into() });
+        self.rows.push(OutageRow { event: event.into(), outages, remark: remark.into() });
         Ok(())
     }
 
@@ -404,10 +410,10 @@ impl Play {
         &mut self,
         what: &str,
         limit: Duration,
-        mut reached: impl FnMut(&Stage) -> bool,
+        mut reached: impl FnMut(&DemoTestbed) -> bool,
     ) -> anyhow::Result<()> {
         let end = Moment::now() + limit;
-        while !reached(&self.stage) {
+        while !reached(&self.testbed) {
             if end.remaining().is_zero() {
                 bail!("{what} did not come within {}", seconds(limit));
             }
@@ -418,7 +424,7 @@ impl Play {
 
     /// One turn of the loop: draws the picture, reads a key, and looks for a daemon that ended.
     fn turn(&mut self) -> anyhow::Result<Option<char>> {
-        if let Some((node, words)) = self.stage.fallen() {
+        if let Some((node, words)) = self.testbed.fallen() {
             bail!("the daemon of {node} ended by itself:\n{words}");
         }
         let view = self.view();
@@ -428,25 +434,25 @@ impl Play {
         };
         terminal.draw(|frame| picture::draw(frame, &view)).context("draw")?;
         match key(DRAW_EVERY)? {
-            Some(Key::Quit) => Err(Quit.into()),
-            Some(Key::Other(key)) => Ok(Some(key)),
+            Some(KeyPress::Quit) => Err(Quit.into()),
+            Some(KeyPress::Other(key)) => Ok(Some(key)),
             None => Ok(None),
         }
     }
 
-    fn view(&self) -> View {
+    fn view(&self) -> PictureView {
         if matches!(self.screen, Screen::Lines) {
-            return View::default();
+            return PictureView::default();
         }
-        let (stage, now) = (&self.stage, Moment::now());
-        let holders = stage.holders();
+        let (testbed, now) = (&self.testbed, Moment::now());
+        let holders = testbed.holders();
         let node = |node: &'static str| NodeView {
-            on: stage.rack.is_on(node),
-            frozen: stage.is_frozen(node),
+            on: testbed.rack.is_on(node),
+            frozen: testbed.is_frozen(node),
             holds: holders.contains(&node),
-            lan: stage.lan_is_plugged(node),
+            lan: testbed.lan_is_plugged(node),
         };
-        View {
+        PictureView {
             title: format!(
                 " locum demo: the cluster of 2002   keepalive {}   deadtime {}",
                 seconds(self.pace.keepalive),
@@ -454,9 +460,9 @@ impl Play {
             ),
             clock: now.since(self.begin),
             nodes: NODES.map(node),
-            serial: !stage.is_cut(SERIAL),
-            crossover: !stage.is_cut(CROSSOVER),
-            strip: stage.rack.look(|record| picture::recent_strip(&record.pages, now)).unwrap_or_default(),
+            serial: !testbed.is_cut(SERIAL),
+            crossover: !testbed.is_cut(CROSSOVER),
+            strip: testbed.rack.look(|record| picture::recent_strip(&record.pages, now)).unwrap_or_default(),
             news: self.news.clone(),
             keys: if self.hands_on && !self.ready {
                 " q quit   (the other keys do nothing yet: a moment)".into()
@@ -469,13 +475,13 @@ impl Play {
     }
 }
 
-enum Key {
+enum KeyPress {
     Quit,
     Other(char),
 }
 
 /// Waits up to `limit` for a key press.
-fn key(limit: Duration) -> anyhow::Result<Option<Key>> {
+fn key(limit: Duration) -> anyhow::Result<Option<KeyPress>> {
     if !event::poll(limit).context("wait for a key")? {
         return Ok(None);
     }
@@ -484,30 +490,31 @@ fn key(limit: Duration) -> anyhow::Result<Option<Key>> {
         return Ok(None);
     }
     Ok(match pressed.code {
-        KeyCode::Char('c') if pressed.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
-        KeyCode::Char(key) => Some(Key::Other(key.to_ascii_lowercase())),
-        KeyCode::Enter => Some(Key::Other('\n')),
+        KeyCode::Char('c') if pressed.modifiers.contains(KeyModifiers::CONTROL) => Some(KeyPress::Quit),
+        KeyCode::Char('q') | KeyCode::Esc => Some(KeyPress::Quit),
+        KeyCode::Char(key) => Some(KeyPress::Other(key.to_ascii_lowercase())),
+        KeyCode::Enter => Some(KeyPress::Other('\n')),
         _ => None,
     })
 }
 
 /// The table at the end.
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[OutageRow]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut text = String::new();
     let _ = writeln!(text, "\n{:<32} {:>8} {:>8}", "outage seen by the client", "by echo", "by page");
-    for Row { event, outages, remark } in rows {
-        let line = format!("{event:<32} {:>8} {:>8}   {remark}", told(outages[0]), told(outages[1]));
+    for OutageRow { event, outages, remark } in rows {
+        let line =
+            format!("{event:<32} {:>8} {:>8}   {remark}", outage_text(outages[0]), outage_text(outages[1]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     let _ = writeln!(text, "(echo every millisecond, page every 10 ms; a move includes the script's time)");
     text
 }
 
-fn told(outage: Option<Duration>) -> String {
+fn outage_text(outage: Option<Duration>) -> String {
     match outage {
         None => "no end".into(),
         Some(outage) if outage < NOTHING => "none".into(),
@@ -531,7 +538,7 @@ mod tests {
     #[test]
     fn the_table_tells_what_was_measured() {
         let ms = |millis| Some(Duration::from_millis(millis));
-        let row = |event: &str, outages| Row { event: event.into(), outages, remark: String::new() };
+        let row = |event: &str, outages| OutageRow { event: event.into(), outages, remark: String::new() };
         let table =
             table(&[row("power of clustnode1 cut", [ms(1042), ms(1050)]), row("moved", [ms(2), ms(30)])]);
         let lines: Vec<_> =

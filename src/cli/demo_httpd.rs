@@ -34,7 +34,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// The operation of the hidden command.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct DemoHttpdOptions {
     #[arg(value_enum)]
     operation: Operation,
 }
@@ -50,7 +50,7 @@ enum Operation {
 
 /// # Errors
 /// The server cannot be started or stopped.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &DemoHttpdOptions) -> anyhow::Result<ExitCode> {
     match options.operation {
         Operation::Start => start(),
         Operation::Stop => stop(),

@@ -21,32 +21,32 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use locum_core::{
-    config::{self, Files},
+    config::{self, HaFiles},
     model::event::{FenceOutcome, Outcome},
     r1::{
-        director::{Director, Identity},
+        director::{R1Director, R1Identity},
         message::Uuid,
-        plan::Plan,
+        plan::R1Plan,
     },
 };
 use locum_sys::{
     clock,
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{LinkChange, Netlink, NewAddress, VethEnd},
     realtime,
 };
 use serde::Serialize;
 
 use crate::{
-    cli::{Common, failed},
-    duties::Duties,
-    heart::{self, Down, Handle, HeartStats, Lateness, Options as HeartOptions, Up},
-    voice::socket::{Client, Fault, Measure},
+    cli::{CommonOptions, failed},
+    heart::{self, Down, Handle, HeartOptions, HeartStats, Lateness, Up},
+    host_config::HostConfig,
+    observe::socket::{ClientFault, ControlClient, MeasureOrder},
 };
 
 /// The options of `locum doctor`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct DoctorOptions {
     /// How late the heart is at a tick of 10 ms
     #[arg(long, required = true)]
     pub heart: bool,
@@ -69,18 +69,18 @@ const CANNOT: u8 = 77;
 
 /// The results, as `--json` prints them.
 #[derive(Debug, Serialize)]
-struct Findings {
+struct HeartMeasurements {
     /// Whose heart was measured: `daemon` or `own`.
     heart: &'static str,
     realtime_refused: Option<String>,
     lock_refused: Option<String>,
-    idle: Run,
-    load: Option<Run>,
+    idle: LatenessRun,
+    load: Option<LatenessRun>,
 }
 
 /// The result of one measurement.
 #[derive(Debug, Serialize)]
-struct Run {
+struct LatenessRun {
     #[serde(flatten)]
     lateness: Lateness,
     /// Time that a hypervisor took from this machine during the measurement, in milliseconds. No scheduling can win it
@@ -92,15 +92,15 @@ struct Run {
 ///
 /// # Errors
 /// If the load cannot be started.
-pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: DoctorOptions) -> anyhow::Result<ExitCode> {
     if options.be_load {
         be_load();
     }
-    let client = Client::new(&common.run_dir());
+    let client = ControlClient::new(&common.run_dir());
     let subject = match client.status() {
-        Ok(_) => Subject::Daemon(client),
-        Err(Fault::NotRunning(_)) => match Own::start() {
-            Ok(own) => Subject::Own(Box::new(own)),
+        Ok(_) => MeasuredHeart::Daemon(client),
+        Err(ClientFault::NotRunning(_)) => match TemporaryHearts::start() {
+            Ok(own) => MeasuredHeart::Own(Box::new(own)),
             Err(error) => {
                 errln!("locum: no daemon runs here, and a heart of our own cannot be started: {error:#}");
                 errln!("locum: it needs network namespaces: try as root, or outside of this container");
@@ -121,14 +121,17 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(findings.realtime_refused.is_some())))
 }
 
-fn examine(mut subject: Subject, options: &Options) -> Result<anyhow::Result<Findings>, Fault> {
+fn examine(
+    mut subject: MeasuredHeart,
+    options: &DoctorOptions,
+) -> Result<anyhow::Result<HeartMeasurements>, ClientFault> {
     let (idle, _) = measure(&mut subject, options.seconds)?;
     let load = if options.load {
-        let load = match Load::start() {
+        let load = match LoadProcess::start() {
             Ok(load) => load,
             Err(error) => return Ok(Err(error)),
         };
-        let allocators = matches!(subject, Subject::Own(_)).then(Allocators::start);
+        let allocators = matches!(subject, MeasuredHeart::Own(_)).then(Allocators::start);
         let run = measure(&mut subject, options.seconds)?.0;
         drop((load, allocators));
         Some(run)
@@ -136,12 +139,12 @@ fn examine(mut subject: Subject, options: &Options) -> Result<anyhow::Result<Fin
         None
     };
     let stats = subject.stats()?;
-    let heart = if matches!(subject, Subject::Daemon(_)) { "daemon" } else { "own" };
+    let heart = if matches!(subject, MeasuredHeart::Daemon(_)) { "daemon" } else { "own" };
     let HeartStats { realtime_refused, lock_refused, .. } = stats;
-    Ok(Ok(Findings { heart, realtime_refused, lock_refused, idle, load }))
+    Ok(Ok(HeartMeasurements { heart, realtime_refused, lock_refused, idle, load }))
 }
 
-fn measure(subject: &mut Subject, seconds: u32) -> Result<(Run, HeartStats), Fault> {
+fn measure(subject: &mut MeasuredHeart, seconds: u32) -> Result<(LatenessRun, HeartStats), ClientFault> {
     let stolen = realtime::stolen_ticks();
     subject.measure(seconds)?;
     let stats = subject.stats()?;
@@ -149,10 +152,10 @@ fn measure(subject: &mut Subject, seconds: u32) -> Result<(Run, HeartStats), Fau
     let stolen_ms =
         realtime::stolen_ticks().zip(stolen).map(|(after, before)| after.saturating_sub(before) * 10);
     let lateness = stats.measured.unwrap_or_default();
-    Ok((Run { lateness, stolen_ms }, stats))
+    Ok((LatenessRun { lateness, stolen_ms }, stats))
 }
 
-fn print(findings: &Findings) {
+fn print(findings: &HeartMeasurements) {
     match &findings.realtime_refused {
         None => outln!("real-time rights: the heart has them"),
         Some(why) => outln!("real-time rights are MISSING: {why}"),
@@ -176,7 +179,7 @@ fn print(findings: &Findings) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "printed to a thousandth")]
-fn row(name: &str, run: &Run) {
+fn row(name: &str, run: &LatenessRun) {
     let ms = |micros: u64| micros as f64 / 1000.0;
     let Lateness { count, p50_us, p99_us, max_us } = run.lateness;
     let stolen = run.stolen_ms.map_or("unknown".to_string(), |ms| format!("{ms} ms"));
@@ -189,18 +192,18 @@ fn row(name: &str, run: &Run) {
 }
 
 /// The heart that is measured.
-enum Subject {
-    Daemon(Client),
-    Own(Box<Own>),
+enum MeasuredHeart {
+    Daemon(ControlClient),
+    Own(Box<TemporaryHearts>),
 }
 
-impl Subject {
+impl MeasuredHeart {
     /// Measures for this many seconds and waits for the end.
-    fn measure(&mut self, seconds: u32) -> Result<(), Fault> {
+    fn measure(&mut self, seconds: u32) -> Result<(), ClientFault> {
         let long = Duration::from_secs(seconds.into());
         match self {
             Self::Daemon(client) => {
-                client.measure(Measure { seconds })?;
+                client.measure(MeasureOrder { seconds })?;
             }
             Self::Own(own) => own.heart.send(Down::Measure(long)).map_err(|_| silent())?,
         }
@@ -214,25 +217,25 @@ impl Subject {
         Ok(())
     }
 
-    fn stats(&mut self) -> Result<HeartStats, Fault> {
+    fn stats(&mut self) -> Result<HeartStats, ClientFault> {
         match self {
             Self::Daemon(client) => {
                 let report: serde_json::Value = serde_json::from_str(&client.status()?)
-                    .map_err(|error| Fault::Broken(error.to_string()))?;
+                    .map_err(|error| ClientFault::Broken(error.to_string()))?;
                 let heart = report.get("heart").cloned().unwrap_or_default();
-                serde_json::from_value(heart).map_err(|error| Fault::Broken(error.to_string()))
+                serde_json::from_value(heart).map_err(|error| ClientFault::Broken(error.to_string()))
             }
             Self::Own(own) => own.stats().ok_or_else(silent),
         }
     }
 }
 
-fn silent() -> Fault {
-    Fault::Broken("the heart does not answer".to_string())
+fn silent() -> ClientFault {
+    ClientFault::Broken("the heart does not answer".to_string())
 }
 
 /// Two hearts, connected by cables, in two network namespaces.
-struct Own {
+struct TemporaryHearts {
     heart: Handle,
     peer: Handle,
     answers: BTreeMap<u64, HeartStats>,
@@ -244,9 +247,9 @@ bcast eth0 eth1\nauto_failback on\nnode clustnode1 clustnode2\n";
 const AUTHKEYS: &[u8] = b"auth 1\n1 sha1 doctor\n";
 const HARESOURCES: &[u8] = b"clustnode1 172.23.2.14\n";
 
-impl Own {
+impl TemporaryHearts {
     fn start() -> anyhow::Result<Self> {
-        if !namespace::may_leave() {
+        if !namespace::may_enter_new() {
             namespace::become_root_of_user_namespace().context("no user namespace")?;
         }
         let networks = [fresh_network()?, fresh_network()?];
@@ -316,7 +319,8 @@ fn aside<T: Send>(body: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Re
 
 fn fresh_network() -> anyhow::Result<OwnedFd> {
     aside(|| {
-        namespace::leave(Fresh { network: true, ..Fresh::default() }).context("no network namespace")?;
+        namespace::enter_new(NewNamespaces { network: true, ..NewNamespaces::default() })
+            .context("no network namespace")?;
         Ok(namespace::network()?)
     })
 }
@@ -345,30 +349,30 @@ fn lay(name: &str, network: &str, networks: &[OwnedFd; 2]) -> anyhow::Result<()>
 }
 
 fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
-    let files = Files { ha_cf: Some(HA_CF), authkeys: Some(AUTHKEYS), haresources: Some(HARESOURCES) };
-    let checked = config::check(&files, &format!("clustnode{}", node + 1), &config::Options::default());
+    let files = HaFiles { ha_cf: Some(HA_CF), authkeys: Some(AUTHKEYS), haresources: Some(HARESOURCES) };
+    let checked = config::check(&files, &format!("clustnode{}", node + 1), &config::CheckOptions::default());
     let (plan, keys) = checked.plan.zip(checked.keys).context("the doctor's own configuration is refused")?;
     // Ask for real-time rights in any case: whether they are granted is part of the result.
-    let plan = Arc::new(Plan { realtime: plan.realtime.or(Some(20)), ..plan });
-    let identity = Identity {
+    let plan = Arc::new(R1Plan { realtime: plan.realtime.or(Some(20)), ..plan });
+    let identity = R1Identity {
         uuid: Uuid([node + 1; 16]),
         generation: 1,
         peer_heard: None,
-        stuck: Vec::new(),
+        stop_failed: Vec::new(),
         keeps: None,
         seed: node.into(),
     };
     aside(|| {
         namespace::enter_network(network)?;
-        let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
-        Ok(heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), HeartOptions::default())?)
+        let director = R1Director::new(Arc::clone(&plan), keys, identity, heart::now());
+        Ok(heart::spawn(director, Arc::new(HostConfig::from(plan.as_ref())), HeartOptions::default())?)
     })
 }
 
 /// A busy loop per core and a fork storm, in a process of their own. Dropping this value kills the process.
-struct Load(Child);
+struct LoadProcess(Child);
 
-impl Load {
+impl LoadProcess {
     fn start() -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where this program lies")?;
         let child = Command::new(program)
@@ -382,7 +386,7 @@ impl Load {
     }
 }
 
-impl Drop for Load {
+impl Drop for LoadProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

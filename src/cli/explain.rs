@@ -15,24 +15,24 @@ use locum_core::{
     config::locum_toml,
     model::identity::GroupIndex,
     native::{
-        plan::Plan,
-        timing::{PACE, Row, Timing},
+        plan::NativePlan,
+        timing::{NativeTiming, PACE, Row},
     },
 };
 use serde::Serialize;
 
-use crate::{cli::Common, files::NativeFiles};
+use crate::{cli::CommonOptions, files::NativeFiles};
 
 /// The subjects that `locum explain` knows.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum ExplainCommand {
     /// All times of locum.toml: they follow from its pace
-    Timing(Options),
+    Timing(TimingOptions),
 }
 
 /// The options of `locum explain timing`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct TimingOptions {
     /// For this pace instead of the configuration's, such as 300ms
     #[arg(long, value_parser = locum_toml::pace)]
     pub pace: Option<Duration>,
@@ -48,8 +48,8 @@ const CANDIDATES: usize = 2;
 ///
 /// # Errors
 /// If standard output cannot be written, or the configuration cannot be read.
-pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Timing(options) = command;
+pub fn run(common: &CommonOptions, command: &ExplainCommand) -> anyhow::Result<ExitCode> {
+    let ExplainCommand::Timing(options) = command;
     let dir = common.config_dir();
     let plan = match NativeFiles::read(&dir, None) {
         // The times do not depend on whether this host is a member and has the keys.
@@ -77,7 +77,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let pace = options.pace.or(plan.as_ref().map(|plan| plan.timing.lease)).unwrap_or(PACE);
-    let timing = Timing::of(pace);
+    let timing = NativeTiming::of(pace);
     let nodes = plan.as_ref().map_or(CANDIDATES, |plan| plan.nodes.len());
     let rows = timing.rows(nodes);
     let bounds = plan.as_ref().map(|plan| bounds(plan, &timing)).unwrap_or_default();
@@ -85,7 +85,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
         plan.is_some_and(|plan| plan.relations.iter().any(|relation| relation.family().is_some()));
     let mut out = io::stdout().lock();
     if options.json {
-        serde_json::to_writer_pretty(&mut out, &Json::of(&rows, &bounds, nodes))?;
+        serde_json::to_writer_pretty(&mut out, &TimingJson::of(&rows, &bounds, nodes))?;
         writeln!(out)?;
     } else {
         out.write_all(page(pace, nodes, &rows, &bounds, has_families).as_bytes())?;
@@ -94,7 +94,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 /// For each group, the time within which it runs again.
-fn bounds(plan: &Plan, timing: &Timing) -> Vec<(String, Duration)> {
+fn bounds(plan: &NativePlan, timing: &NativeTiming) -> Vec<(String, Duration)> {
     let bound = |group| plan.takeover_bound(GroupIndex(group), timing);
     plan.groups.iter().enumerate().map(|(index, group)| (group.name.clone(), bound(index))).collect()
 }
@@ -136,14 +136,14 @@ fn page(
 
 /// The object that `--json` prints; times are in milliseconds.
 #[derive(Serialize)]
-struct Json<'a> {
+struct TimingJson<'a> {
     nodes: usize,
-    times: Vec<Time<'a>>,
-    groups: Vec<Bound<'a>>,
+    times: Vec<TimeJson<'a>>,
+    groups: Vec<GroupBoundJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Time<'a> {
+struct TimeJson<'a> {
     name: &'a str,
     milliseconds: f64,
     formula: &'a str,
@@ -151,21 +151,22 @@ struct Time<'a> {
 }
 
 #[derive(Serialize)]
-struct Bound<'a> {
+struct GroupBoundJson<'a> {
     group: &'a str,
     milliseconds: f64,
 }
 
-impl<'a> Json<'a> {
+impl<'a> TimingJson<'a> {
     fn of(rows: &'a [Row], bounds: &'a [(String, Duration)], nodes: usize) -> Self {
         let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
-        let time = |row: &'a Row| Time {
+        let time = |row: &'a Row| TimeJson {
             name: row.name,
             milliseconds: millis(&row.value),
             formula: row.formula,
             purpose: row.purpose,
         };
-        let bound = |(group, bound): &'a (String, Duration)| Bound { group, milliseconds: millis(bound) };
+        let bound =
+            |(group, bound): &'a (String, Duration)| GroupBoundJson { group, milliseconds: millis(bound) };
         Self { nodes, times: rows.iter().map(time).collect(), groups: bounds.iter().map(bound).collect() }
     }
 }

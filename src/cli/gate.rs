@@ -13,21 +13,21 @@ use clap::Args;
 use locum_sys::{
     clock,
     gate::{
-        self, Listed, Probe, StandingJudge,
-        elsewhere::{self, ListedFilter},
+        self, GateProbe, ListedGate, ListedPacketFilter,
+        arp_filter::{self, ListedArpFilter},
     },
     netlink::{InterfaceAddress, Netlink, interface_name},
 };
 use serde_json::{Value, json};
 
-use super::{Common, resources::without_locum, status::Safe};
+use super::{CommonOptions, resources::lock_out_locum, status::TerminalSafe};
 
 /// Exit code when only root may do this.
 const NO_PERMISSION: u8 = 4;
 
 /// The options of `locum gate`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct GateCommandOptions {
     /// List all gates, and which engines this machine allows (also without this option)
     #[arg(long, conflicts_with = "remove")]
     list: bool,
@@ -48,8 +48,8 @@ pub struct Options {
     json: bool,
 }
 
-impl Options {
-    fn chooses(&self, gate: &Listed) -> bool {
+impl GateCommandOptions {
+    fn chooses(&self, gate: &ListedGate) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| gate.name.is_of(cluster))
             && self.group.as_ref().is_none_or(|group| gate.name.is_group(group))
     }
@@ -59,7 +59,7 @@ impl Options {
 ///
 /// # Errors
 /// If a daemon runs here, there is no such gate, or the kernel refuses.
-pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Result<ExitCode> {
     let result = if options.remove { remove(common, options) } else { list(options) };
     result.or_else(|error| {
         let refused = error.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -71,7 +71,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn list(options: &Options) -> anyhow::Result<ExitCode> {
+fn list(options: &GateCommandOptions) -> anyhow::Result<ExitCode> {
     let gates = chosen(options)?;
     let filters = filters(options)?;
     let probe = gate::probe();
@@ -81,7 +81,7 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
             json!({
                 "gates": gates.iter().map(to_json).collect::<Vec<_>>(),
                 "arp_filters": filters.iter().map(filter_json).collect::<Vec<_>>(),
-                "engines": engines(&probe),
+                "engines": backends_json(&probe),
             })
         );
         return Ok(ExitCode::SUCCESS);
@@ -92,10 +92,10 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
     if gates.is_empty() {
         outln!("no gate stands here");
     }
-    for judge in idle(options)? {
+    for judge in idle_packet_filters(options)? {
         outln!(
             "cluster {}: ready on {}, and no group has a gate: it stops nobody",
-            Safe(&judge.name.cluster()),
+            TerminalSafe(&judge.name.cluster()),
             interfaces(&judge.interfaces).join(" ")
         );
     }
@@ -108,13 +108,13 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Result<ExitCode> {
     // Heartbeat may run here in Locum's place, and its administrator may want the gates removed: so only Locum must not
     // run.
-    let _alone = without_locum(common, "renews its gates", "stop it first, with `locum stop`")?;
+    let _alone = lock_out_locum(common, "renews its gates", "stop it first, with `locum stop`")?;
     let gates = chosen(options)?;
     let named = options.cluster.is_some() || options.group.is_some();
-    let idle = idle(options)?;
+    let idle = idle_packet_filters(options)?;
     let filters = filters(options)?;
     anyhow::ensure!(
         !(named && gates.is_empty() && idle.is_empty() && (filters.is_empty() || options.group.is_some())),
@@ -144,12 +144,12 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
             taken.push(there);
         }
     }
-    let by_cluster = |one: &Listed, other: &Listed| {
-        one.engine == other.engine && one.name.cluster() == other.name.cluster()
+    let by_cluster = |one: &ListedGate, other: &ListedGate| {
+        one.backend == other.backend && one.name.cluster() == other.name.cluster()
     };
     for gates in gates.chunk_by(by_cluster) {
         let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
-        for (gate, became) in gates.iter().zip(gate::remove_all(&gates[0].engine, &names)) {
+        for (gate, became) in gates.iter().zip(gate::remove_all(&gates[0].backend, &names)) {
             became?;
             if !options.json {
                 outln!("removed: {}", line(gate));
@@ -158,8 +158,11 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     for judge in idle {
-        if gate::remove_judge(&judge)? && !options.json {
-            outln!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
+        if gate::remove_packet_filter(&judge)? && !options.json {
+            outln!(
+                "removed: what was ready for the gates of cluster {}",
+                TerminalSafe(&judge.name.cluster())
+            );
         }
     }
     // The filters after the gates: without its filter an address without a gate would answer, on other interfaces as
@@ -183,17 +186,20 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Refuses an open gate: a daemon renews it, or did so a moment ago, and clients are served through it.
-fn shut(gate: &Listed) -> anyhow::Result<()> {
+fn shut(gate: &ListedGate) -> anyhow::Result<()> {
     let Some(millis) = open_millis(gate).filter(|millis| *millis > 0) else { return Ok(()) };
     anyhow::bail!(
         "the gate of group {} is open for {millis} ms yet: a daemon renews it (with another --run?), or has ended a moment \
          ago; nothing was removed. Try again when it is shut",
-        Safe(&gate.name.group())
+        TerminalSafe(&gate.name.group())
     )
 }
 
 /// The addresses that the gate shuts, on the interfaces on which it does so.
-fn standing<'a>(gate: &Listed, all: &'a [InterfaceAddress]) -> impl Iterator<Item = &'a InterfaceAddress> {
+fn standing<'a>(
+    gate: &ListedGate,
+    all: &'a [InterfaceAddress],
+) -> impl Iterator<Item = &'a InterfaceAddress> {
     all.iter().filter(|address| {
         gate.interfaces.contains(&address.interface) && gate.addresses.contains(&address.ip)
     })
@@ -207,7 +213,7 @@ fn take(address: &InterfaceAddress, netlink: &mut Netlink) -> io::Result<()> {
     })
 }
 
-fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
+fn chosen(options: &GateCommandOptions) -> anyhow::Result<Vec<ListedGate>> {
     let bpffs = gate::find_bpffs().context("the mount table cannot be read")?;
     let mut gates = gate::list(bpffs)?;
     gates.retain(|gate| options.chooses(gate));
@@ -215,11 +221,11 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
 }
 
 /// The packet filters of clusters without any gate. Empty when the options name a group.
-fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
+fn idle_packet_filters(options: &GateCommandOptions) -> anyhow::Result<Vec<ListedPacketFilter>> {
     if options.group.is_some() {
         return Ok(Vec::new());
     }
-    let mut judges = gate::judges(gate::find_bpffs()?)?;
+    let mut judges = gate::packet_filters(gate::find_bpffs()?)?;
     judges.retain(|judge| {
         judge.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| judge.name.is_of(cluster))
     });
@@ -227,49 +233,55 @@ fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
 }
 
 /// The ARP filters of the chosen clusters.
-fn filters(options: &Options) -> anyhow::Result<Vec<ListedFilter>> {
-    let mut filters = elsewhere::list()?;
+fn filters(options: &GateCommandOptions) -> anyhow::Result<Vec<ListedArpFilter>> {
+    let mut filters = arp_filter::list()?;
     filters.retain(|filter| options.cluster.as_ref().is_none_or(|cluster| filter.name.is_of(cluster)));
     Ok(filters)
 }
 
 /// Removes the whole filter when its cluster has no gate left; otherwise only the addresses of the removed gates.
-fn remove_filter(filter: &ListedFilter, removed: &[&Listed], options: &Options) -> anyhow::Result<()> {
+fn remove_filter(
+    filter: &ListedArpFilter,
+    removed: &[&ListedGate],
+    options: &GateCommandOptions,
+) -> anyhow::Result<()> {
     let cluster = filter.name.cluster();
-    let is_its = |gate: &Listed| gate.name.cluster() == cluster;
+    let is_its = |gate: &ListedGate| gate.name.cluster() == cluster;
     let mut left = gate::list(gate::find_bpffs()?)?.into_iter();
     if left.any(|gate| is_its(&gate)) {
         let addresses: Vec<IpAddr> =
             removed.iter().filter(|gate| is_its(gate)).flat_map(|gate| &gate.addresses).copied().collect();
-        return Ok(elsewhere::take_out(filter, &addresses)?);
+        return Ok(arp_filter::remove_addresses(filter, &addresses)?);
     }
-    elsewhere::remove(filter)?;
+    arp_filter::remove(filter)?;
     if !options.json {
         outln!("removed: {}", filter_line(filter));
     }
     Ok(())
 }
 
-fn filter_line(filter: &ListedFilter) -> String {
+fn filter_line(filter: &ListedArpFilter) -> String {
     format!(
         "cluster {}: ARP filter by {}, {} addresses: each is answered for on its own interface alone",
-        Safe(&filter.name.cluster()),
-        filter.engine,
-        filter.homes.len()
+        TerminalSafe(&filter.name.cluster()),
+        filter.backend,
+        filter.own_interfaces.len()
     )
 }
 
-fn filter_json(filter: &ListedFilter) -> Value {
-    let homes =
-        filter.homes.iter().map(|(ip, home)| json!({ "address": ip, "interface": home.map(interface) }));
+fn filter_json(filter: &ListedArpFilter) -> Value {
+    let homes = filter
+        .own_interfaces
+        .iter()
+        .map(|(ip, home)| json!({ "address": ip, "interface": home.map(interface) }));
     json!({
         "cluster": filter.name.cluster(),
-        "engine": filter.engine.to_string(),
+        "engine": filter.backend.to_string(),
         "addresses": homes.collect::<Vec<_>>(),
     })
 }
 
-fn line(gate: &Listed) -> String {
+fn line(gate: &ListedGate) -> String {
     let state = match open_millis(gate) {
         Some(millis) => format!("open for {millis} ms"),
         None => "shut".into(),
@@ -278,9 +290,9 @@ fn line(gate: &Listed) -> String {
     let (cluster, group) = (gate.name.cluster(), gate.name.group());
     format!(
         "cluster {}, group {}: {state}, by {}: {} on {}",
-        Safe(&cluster),
-        Safe(&group),
-        gate.engine,
+        TerminalSafe(&cluster),
+        TerminalSafe(&group),
+        gate.backend,
         addresses.join(" "),
         interfaces(&gate.interfaces).join(" "),
     )
@@ -294,15 +306,15 @@ fn interface(number: u32) -> String {
     interface_name(number).unwrap_or_else(|_| format!("interface {number}"))
 }
 
-fn open_millis(gate: &Listed) -> Option<u64> {
+fn open_millis(gate: &ListedGate) -> Option<u64> {
     gate.deadline.map(|deadline| deadline.saturating_sub(clock::boot_nanos()) / 1_000_000)
 }
 
-fn to_json(gate: &Listed) -> Value {
+fn to_json(gate: &ListedGate) -> Value {
     json!({
         "cluster": gate.name.cluster(),
         "group": gate.name.group(),
-        "engine": gate.engine.to_string(),
+        "engine": gate.backend.to_string(),
         "open_ms": open_millis(gate),
         "addresses": gate.addresses,
         "interfaces": interfaces(&gate.interfaces),
@@ -310,6 +322,6 @@ fn to_json(gate: &Listed) -> Value {
 }
 
 /// For each backend `null` if it works, else what is missing.
-fn engines(probe: &Probe) -> Value {
+fn backends_json(probe: &GateProbe) -> Value {
     json!({ "bpf": probe.bpf.as_ref().err(), "nft": probe.nft.as_ref().err() })
 }

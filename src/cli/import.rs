@@ -14,14 +14,14 @@ use locum_core::config::{
 use locum_sys::netlink::Netlink;
 
 use crate::{
-    cli::{Common, init},
+    cli::{CommonOptions, init},
     files::{Files, NATIVE},
-    voice::diagnostics::draw,
+    observe::diagnostics::draw,
 };
 
 /// The options of `locum import`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct ImportOptions {
     /// The directory of ha.cf and haresources
     #[arg(long, value_name = "DIR", default_value = "/etc/ha.d")]
     pub from: PathBuf,
@@ -37,7 +37,7 @@ pub struct Options {
 ///
 /// # Errors
 /// Why the file cannot be written.
-pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: &ImportOptions) -> anyhow::Result<ExitCode> {
     let files = Files::read(&options.from, options.node.as_deref());
     let checked = files.check();
     // The keys are not imported: there is a plan without them, too.

@@ -20,14 +20,14 @@ use locum_core::config::{
 };
 
 use crate::{
-    cli::Common,
+    cli::CommonOptions,
     files::{self, NATIVE},
-    voice::diagnostics::draw,
+    observe::diagnostics::draw,
 };
 
 /// The options of `locum init`: answers given in advance.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct InitOptions {
     /// The cluster's name
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -52,7 +52,7 @@ pub struct Options {
 ///
 /// # Errors
 /// Why nothing was written.
-pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: InitOptions) -> anyhow::Result<ExitCode> {
     let is_talk = io::stdin().is_terminal() && io::stdout().is_terminal();
     refuse_to_overwrite(&common.native_dir().join(NATIVE))?; // before anything is asked
     if is_talk {
@@ -70,7 +70,7 @@ fn refuse_to_overwrite(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn make(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+fn make(common: &CommonOptions, options: &InitOptions) -> anyhow::Result<ExitCode> {
     let path = common.native_dir().join(NATIVE);
     let text = page(options)?;
     let node = a_member(options)?;
@@ -110,7 +110,7 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The node as which the new file is checked; any member will do.
-fn a_member(options: &Options) -> anyhow::Result<String> {
+fn a_member(options: &InitOptions) -> anyhow::Result<String> {
     let first =
         options.nodes.first().context("there is no node: give `--node NAME=ADDRESS,ADDRESS` for each")?;
     Ok(first.split('=').next().unwrap_or_default().to_lowercase())
@@ -118,11 +118,11 @@ fn a_member(options: &Options) -> anyhow::Result<String> {
 
 /// Asks the questions that the options left open.
 fn ask(
-    mut options: Options,
+    mut options: InitOptions,
     host: &str,
     input: &mut impl BufRead,
     output: &mut impl Write,
-) -> anyhow::Result<Options> {
+) -> anyhow::Result<InitOptions> {
     let mut question = |text: &str, default: &str| -> anyhow::Result<String> {
         let hint = if default.is_empty() { String::new() } else { format!(" [{default}]") };
         write!(output, "{text}{hint}: ")?;
@@ -171,7 +171,7 @@ fn ask(
 }
 
 /// The text of the file. Only the form of the answers is checked here; the rest is left to the check.
-fn page(options: &Options) -> anyhow::Result<String> {
+fn page(options: &InitOptions) -> anyhow::Result<String> {
     let mut page = String::from(
         "# See docs/locum-toml.md for all that can stand here, and `locum check` for what it means.\n",
     );
@@ -216,8 +216,15 @@ fn pair<'a>(text: &'a str, form: &str) -> anyhow::Result<(&'a str, &'a str)> {
 mod tests {
     use super::*;
 
-    fn none() -> Options {
-        Options { cluster: None, nodes: vec![], witness: None, pace: None, group: None, resources: vec![] }
+    fn none() -> InitOptions {
+        InitOptions {
+            cluster: None,
+            nodes: vec![],
+            witness: None,
+            pace: None,
+            group: None,
+            resources: vec![],
+        }
     }
 
     fn answered(answers: &str) -> anyhow::Result<(String, String)> {
@@ -253,15 +260,15 @@ mod tests {
     #[test]
     fn options_alone_make_the_file_and_it_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
-        let common = Common { config: Some(dir.path().join("new")), ..Common::default() };
-        let options = Options {
+        let common = CommonOptions { config: Some(dir.path().join("new")), ..CommonOptions::default() };
+        let options = InitOptions {
             cluster: Some("shop".into()),
             nodes: vec!["a=10.0.0.1,10.1.0.1".into(), "b=10.0.0.2,10.1.0.2".into()],
             witness: Some("w=10.9.0.1".into()),
             resources: vec!["fd00::10/64".into(), "Delay::1".into()],
             ..none()
         };
-        let wrong = Options { pace: Some("1 day".into()), ..options.clone() };
+        let wrong = InitOptions { pace: Some("1 day".into()), ..options.clone() };
         assert!(make(&common, &wrong).unwrap_err().to_string().contains("nothing is written"));
         assert!(!dir.path().join("new").exists());
         make(&common, &options).unwrap();
@@ -270,9 +277,9 @@ mod tests {
         assert!(make(&common, &options).unwrap_err().to_string().contains("is there already"));
         fs::remove_file(dir.path().join("new/locum.toml")).unwrap();
         for (options, said) in [
-            (Options { cluster: None, ..options.clone() }, "give `--cluster NAME`"),
-            (Options { nodes: vec!["a".into()], ..options.clone() }, "`a` is not of the form"),
-            (Options { nodes: vec![], ..options }, "there is no node"),
+            (InitOptions { cluster: None, ..options.clone() }, "give `--cluster NAME`"),
+            (InitOptions { nodes: vec!["a".into()], ..options.clone() }, "`a` is not of the form"),
+            (InitOptions { nodes: vec![], ..options }, "there is no node"),
         ] {
             assert!(make(&common, &options).unwrap_err().to_string().contains(said), "{said}");
         }

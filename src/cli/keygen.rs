@@ -18,24 +18,24 @@ use locum_core::{config::locum_key::KEY_BYTES, native::plan::KEY_FILE};
 use locum_sys::file::write_atomically;
 
 use crate::{
-    cli::Common,
+    cli::CommonOptions,
     files::{NativeFiles, read_native_keys},
 };
 
 /// The options of `locum keygen`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct KeygenOptions {
     /// The key file [default: the one that locum.toml names, or locum.key, in the configuration directory]
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Change the key of a running cluster: `add`, `switch`, `drop`, each followed by a copy to all nodes
     #[arg(long, value_name = "STEP")]
-    pub roll: Option<Step>,
+    pub roll: Option<RollStep>,
 }
 
 /// A step of rolling the key over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Step {
+pub enum RollStep {
     /// A new key comes second: it is understood, and the old one signs
     Add,
     /// The second key comes first: it signs, and the old one is understood
@@ -50,7 +50,7 @@ const MODE: u32 = 0o600;
 ///
 /// # Errors
 /// Why nothing was written.
-pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: &KeygenOptions) -> anyhow::Result<ExitCode> {
     let path = options.file.clone().unwrap_or_else(|| default_file(common));
     let text = match options.roll {
         None => {
@@ -66,7 +66,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn default_file(common: &Common) -> PathBuf {
+fn default_file(common: &CommonOptions) -> PathBuf {
     let dir = common.native_dir();
     let plan = NativeFiles::read(&dir, None).and_then(|files| files.check().file.draft);
     dir.join(plan.map_or_else(|| KEY_FILE.into(), |plan| plan.local.key_file))
@@ -104,7 +104,7 @@ fn make(path: &Path, text: &str) -> anyhow::Result<()> {
     written.with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn roll(path: &Path, step: Step) -> anyhow::Result<String> {
+fn roll(path: &Path, step: RollStep) -> anyhow::Result<String> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let (keys, diags) = read_native_keys(dir, &path.file_name().unwrap_or_default().to_string_lossy());
     let Some(keys) = keys else {
@@ -113,17 +113,19 @@ fn roll(path: &Path, step: Step) -> anyhow::Result<String> {
     };
     let keys = keys.all().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
     let (new, next) = match (step, keys.as_slice()) {
-        (Step::Add, [old]) => {
+        (RollStep::Add, [old]) => {
             (vec![old.clone(), new_key()?], "the next step is `locum keygen --roll switch`")
         }
-        (Step::Switch, [old, new]) => {
+        (RollStep::Switch, [old, new]) => {
             (vec![new.clone(), old.clone()], "the next step is `locum keygen --roll drop`")
         }
-        (Step::Drop, [new, _]) => (vec![new.clone()], "the key is changed"),
-        (Step::Add, _) => {
+        (RollStep::Drop, [new, _]) => (vec![new.clone()], "the key is changed"),
+        (RollStep::Add, _) => {
             bail!("{} has two keys already: the next step is `switch`, or `drop`", path.display())
         }
-        (Step::Switch | Step::Drop, _) => bail!("{} has one key: begin with `--roll add`", path.display()),
+        (RollStep::Switch | RollStep::Drop, _) => {
+            bail!("{} has one key: begin with `--roll add`", path.display())
+        }
     };
     write_atomically(path, file(&new).as_bytes(), MODE)
         .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -147,23 +149,23 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_rolled_over_in_three_steps() {
         let dir = tempfile::tempdir().unwrap();
-        let common = Common { config: Some(dir.path().into()), ..Common::default() };
-        let step = |roll| run(&common, &Options { file: None, roll });
-        assert!(step(Some(Step::Add)).unwrap_err().to_string().contains("cannot be read"));
+        let common = CommonOptions { config: Some(dir.path().into()), ..CommonOptions::default() };
+        let step = |roll| run(&common, &KeygenOptions { file: None, roll });
+        assert!(step(Some(RollStep::Add)).unwrap_err().to_string().contains("cannot be read"));
         step(None).unwrap();
         let path = dir.path().join("locum.key");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let [old] = <[String; 1]>::try_from(lines(&path)).unwrap();
         assert!(old.len() == 64 && old.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert!(step(None).unwrap_err().to_string().contains("is there already"));
-        assert!(step(Some(Step::Switch)).unwrap_err().to_string().contains("begin with `--roll add`"));
-        step(Some(Step::Add)).unwrap();
+        assert!(step(Some(RollStep::Switch)).unwrap_err().to_string().contains("begin with `--roll add`"));
+        step(Some(RollStep::Add)).unwrap();
         let [first, new] = <[String; 2]>::try_from(lines(&path)).unwrap();
         assert!(first == old && new != old);
-        assert!(step(Some(Step::Add)).unwrap_err().to_string().contains("has two keys already"));
-        step(Some(Step::Switch)).unwrap();
+        assert!(step(Some(RollStep::Add)).unwrap_err().to_string().contains("has two keys already"));
+        step(Some(RollStep::Switch)).unwrap();
         assert_eq!(lines(&path), [new.clone(), old]);
-        step(Some(Step::Drop)).unwrap();
+        step(Some(RollStep::Drop)).unwrap();
         assert_eq!(lines(&path), [new]);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
     }
@@ -177,7 +179,7 @@ mod tests {
              witnesses.w.address = '10.0.0.1'\n",
         )
         .unwrap();
-        let common = Common { config: Some(dir.path().into()), ..Common::default() };
+        let common = CommonOptions { config: Some(dir.path().into()), ..CommonOptions::default() };
         assert_eq!(default_file(&common), dir.path().join("other.key"), "though this host is no member");
     }
 }

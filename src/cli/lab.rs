@@ -27,25 +27,25 @@ const PEERS: &str = "target/peers/root";
 
 /// The subcommands of `locum lab`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum LabCommand {
     /// Measure what faults cost the client of a service, with Locum and with its peers
-    Bench(bench::Bench),
+    Bench(bench::LabBenchOptions),
     /// Measure what a daemon costs while nothing happens
-    Cost(bench::Expense),
+    Cost(bench::LabCostOptions),
     /// Put Locum and the real heartbeat into one cluster, and audit it after every step
-    Mixed(mixed::Mixed),
+    Mixed(mixed::LabMixedOptions),
     /// Do what chance chooses to a cluster, and audit it after every step
-    Cts(mixed::Cts),
+    Cts(mixed::LabCtsOptions),
     /// Replace two real heartbeats by Locum, node by node, while a client asks the service; and go back
-    Replace(replace::Replace),
+    Replace(replace::LabReplaceOptions),
     /// Freeze the process that renews a gate, and look whether the address falls silent in time
-    Gate(gate::Gate),
+    Gate(gate::LabGateOptions),
     /// Do what ends ownership to a native cluster with a witness, and look for two owners
-    Native(native::Native),
+    Native(native::LabNativeOptions),
     /// Run a native cluster on Debian machines under a real systemd: moves, restarts, reloads, a power loss
-    Machines(machines::Machines),
+    Machines(machines::LabMachinesOptions),
     /// Measure what many groups cost, and how soon all of them run
-    Scale(scale::Scale),
+    Scale(scale::LabScaleOptions),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -56,18 +56,18 @@ pub enum Command {
 
 /// # Errors
 /// All but one: if a rack cannot be built, this is [`NO_RACK`] and not an error.
-pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     let result = match command {
-        Command::Bench(options) => bench::bench(options),
-        Command::Cost(options) => bench::cost(&options),
-        Command::Mixed(options) => mixed::mixed(options),
-        Command::Cts(options) => mixed::cts(&options),
-        Command::Replace(options) => replace::replace(&options),
-        Command::Gate(options) => gate::gate(&options),
-        Command::Native(options) => native::native(&options),
-        Command::Machines(options) => machines::machines(&options),
-        Command::Scale(options) => scale::scale(&options),
-        Command::Enter { words } => enter(&words),
+        LabCommand::Bench(options) => bench::bench(options),
+        LabCommand::Cost(options) => bench::cost(&options),
+        LabCommand::Mixed(options) => mixed::mixed(options),
+        LabCommand::Cts(options) => mixed::cts(&options),
+        LabCommand::Replace(options) => replace::replace(&options),
+        LabCommand::Gate(options) => gate::gate(&options),
+        LabCommand::Native(options) => native::native(&options),
+        LabCommand::Machines(options) => machines::machines(&options),
+        LabCommand::Scale(options) => scale::scale(&options),
+        LabCommand::Enter { words } => enter(&words),
     };
     without_rack(result)
 }

@@ -26,7 +26,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{control::fifo, files, voice::socket::Fault};
+use crate::{control::fifo, files, observe::socket::ClientFault};
 
 /// The whole command line of `locum`.
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ use crate::{control::fifo, files, voice::socket::Fault};
 pub struct Cli {
     /// The options that every command understands.
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
     /// The command and its own options.
     #[command(subcommand)]
     pub command: Command,
@@ -45,50 +45,50 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch the cluster of the 2002 article live, on this machine alone: no installation, no configuration
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Say what each line of the configuration means, and everything that is wrong with it
-    Check(check::Options),
+    Check(check::CheckCommandOptions),
     /// Say how things follow: all times from one number
     #[command(subcommand)]
-    Explain(explain::Command),
+    Explain(explain::ExplainCommand),
     /// Ask a few questions, and write locum.toml
-    Init(init::Options),
+    Init(init::InitOptions),
     /// Write locum.toml from ha.cf and haresources
-    Import(import::Options),
+    Import(import::ImportOptions),
     /// Make the key of a native cluster, or change it
-    Keygen(keygen::Options),
+    Keygen(keygen::KeygenOptions),
     /// Examine this machine: how punctual is the heart?
-    Doctor(doctor::Options),
+    Doctor(doctor::DoctorOptions),
     /// Run the daemon in the foreground
-    Run(run::Options),
+    Run(run::RunOptions),
     /// Show nodes, links and groups, and what would happen if a node fell silent
-    Status(status::Options),
+    Status(status::StatusOptions),
     /// Give groups to other nodes, and wait until they run there; a native node takes none until `online`
-    Standby(standby::Options),
+    Standby(standby::StandbyOptions),
     /// End the standby of a native node: take part again
     Online,
     /// Hand a group of a native cluster over, wherever it is, and wait until it is given
-    Move(orders::Move),
+    Move(orders::MoveOptions),
     /// Watch everything, and start, stop and move nothing, in the whole of a native cluster
-    Maintenance(orders::Maintenance),
+    Maintenance(orders::MaintenanceOptions),
     /// The same for one group of a native cluster
-    Freeze(orders::Freeze),
+    Freeze(orders::FreezeOptions),
     /// Get groups from the other node, and wait until they run here
-    Takeover(standby::Options),
+    Takeover(standby::StandbyOptions),
     /// Leave the cluster gracefully, and wait until the daemon has gone
-    Stop(stop::Options),
+    Stop(stop::StopOptions),
     /// What groups there are; ask, start and stop them by hand where no daemon runs
-    Resources(resources::Options),
+    Resources(resources::ResourcesOptions),
     /// List the gates that stand in the kernel, or remove what a daemon left there
-    Gate(gate::Options),
+    Gate(gate::GateCommandOptions),
     /// Vote in clusters from a third machine, and run nothing of them
     #[command(subcommand)]
-    Witness(witness::Command),
+    Witness(witness::WitnessCommand),
     /// Make links by heartbeat's names (heartbeat, cl_status, hb_standby …) to this program
-    Links(by_name::Options),
+    Links(by_name::LinksOptions),
     /// Measure and try on a rack of nodes in namespaces of this machine
     #[command(subcommand)]
-    Lab(lab::Command),
+    Lab(lab::LabCommand),
     /// The first process of a rack's node
     #[command(name = locum_lab::holder::COMMAND, hide = true)]
     LabNode,
@@ -101,13 +101,13 @@ pub enum Command {
     },
     /// The demo's web server
     #[command(name = demo_httpd::COMMAND, hide = true)]
-    DemoHttpd(demo_httpd::Options),
+    DemoHttpd(demo_httpd::DemoHttpdOptions),
 }
 
 /// The options that every command takes, before or after its name.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common options")]
-pub struct Common {
+pub struct CommonOptions {
     /// Configuration directory [default: /etc/locum when it holds locum.toml, else /etc/ha.d]
     #[arg(long, global = true, value_name = "DIR")]
     pub config: Option<PathBuf>,
@@ -125,7 +125,7 @@ pub struct Common {
 /// The run directory when `--run` is not given.
 const RUN_DIR: &str = "/run/locum";
 
-impl Common {
+impl CommonOptions {
     /// The directory of `ha.cf`, `authkeys` and `haresources`, or of `locum.toml`.
     #[must_use]
     pub fn config_dir(&self) -> PathBuf {
@@ -206,7 +206,7 @@ pub fn main() -> ExitCode {
     // Every command but the daemon ends silently when its output is closed. `run` asks for the opposite.
     locum_sys::signal::default_broken_pipe();
     let mut words = std::env::args_os();
-    if let Some(name) = words.next().as_deref().and_then(by_name::Name::called) {
+    if let Some(name) = words.next().as_deref().and_then(by_name::CommandName::called) {
         return name.run(words.collect());
     }
     let cli = match Cli::try_parse() {
@@ -258,7 +258,7 @@ fn dispatch(cli: Cli) -> ExitCode {
 }
 
 /// Prints why the running daemon could not be asked, and returns the exit code for that.
-fn failed(fault: &Fault) -> ExitCode {
+fn failed(fault: &ClientFault) -> ExitCode {
     errln!("locum: {fault}");
     ExitCode::from(fault.exit_code())
 }
@@ -297,7 +297,7 @@ mod tests {
     fn the_configuration_is_native_only_with_its_file() {
         let etc = tempfile::tempdir().unwrap();
         std::fs::create_dir(etc.path().join("locum")).unwrap();
-        let common = Common { config: Some(etc.path().join("locum")), ..Common::default() };
+        let common = CommonOptions { config: Some(etc.path().join("locum")), ..CommonOptions::default() };
         assert_eq!(default_config(etc.path()), etc.path().join("ha.d"));
         assert_eq!(common.state_dir(), Path::new("/var/lib/heartbeat"));
         std::fs::write(etc.path().join("locum/locum.toml"), "").unwrap();

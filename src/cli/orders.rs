@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{Common, failed, standby::told};
-use crate::voice::socket::{self, Client, Fault, MoveGroup, Outcome};
+use super::{CommonOptions, failed, standby::report_outcome};
+use crate::observe::socket::{self, ClientFault, ControlClient, MoveGroupOrder, OrderOutcome};
 
 /// The options of `locum move`.
 #[derive(Clone, Debug, Args)]
-pub struct Move {
+pub struct MoveOptions {
     /// The group
     pub group: String,
     /// The node that is to run it; without one, the best
@@ -23,15 +23,15 @@ pub struct Move {
 
 /// The argument of `locum maintenance`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Maintenance {
+pub struct MaintenanceOptions {
     /// Whether it begins or ends
     #[arg(value_enum)]
-    pub turn: Turn,
+    pub turn: OnOff,
 }
 
 /// The values `on` and `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Turn {
+pub enum OnOff {
     /// It begins.
     On,
     /// It ends.
@@ -40,7 +40,7 @@ pub enum Turn {
 
 /// The options of `locum freeze`.
 #[derive(Clone, Debug, Args)]
-pub struct Freeze {
+pub struct FreezeOptions {
     /// The group
     pub group: String,
     /// Let it go again
@@ -52,41 +52,41 @@ pub struct Freeze {
 ///
 /// # Errors
 /// None: a failure is printed and is in the exit code. The same holds for the other orders.
-pub fn move_group(common: &Common, options: Move) -> anyhow::Result<ExitCode> {
-    let Move { group, node, no_wait } = options;
-    ask(common, |client| client.move_group(&MoveGroup { group, to: node, wait: !no_wait }))
+pub fn move_group(common: &CommonOptions, options: MoveOptions) -> anyhow::Result<ExitCode> {
+    let MoveOptions { group, node, no_wait } = options;
+    ask(common, |client| client.move_group(&MoveGroupOrder { group, to: node, wait: !no_wait }))
 }
 
 /// Ends this node's standby.
 ///
 /// # Errors
 /// None: see [`move_group`].
-pub fn online(common: &Common) -> anyhow::Result<ExitCode> {
-    ask(common, Client::online)
+pub fn online(common: &CommonOptions) -> anyhow::Result<ExitCode> {
+    ask(common, ControlClient::online)
 }
 
 /// Begins or ends maintenance of the whole cluster.
 ///
 /// # Errors
 /// None: see [`move_group`].
-pub fn maintenance(common: &Common, options: Maintenance) -> anyhow::Result<ExitCode> {
-    ask(common, |client| client.maintenance(socket::Maintenance { on: options.turn == Turn::On }))
+pub fn maintenance(common: &CommonOptions, options: MaintenanceOptions) -> anyhow::Result<ExitCode> {
+    ask(common, |client| client.maintenance(socket::MaintenanceOrder { on: options.turn == OnOff::On }))
 }
 
 /// Freezes a group, or ends that.
 ///
 /// # Errors
 /// None: see [`move_group`].
-pub fn freeze(common: &Common, options: Freeze) -> anyhow::Result<ExitCode> {
-    ask(common, |client| client.freeze(&socket::Freeze { group: options.group, on: !options.off }))
+pub fn freeze(common: &CommonOptions, options: FreezeOptions) -> anyhow::Result<ExitCode> {
+    ask(common, |client| client.freeze(&socket::FreezeOrder { group: options.group, on: !options.off }))
 }
 
 fn ask(
-    common: &Common,
-    question: impl FnOnce(&Client) -> Result<Outcome, Fault>,
+    common: &CommonOptions,
+    question: impl FnOnce(&ControlClient) -> Result<OrderOutcome, ClientFault>,
 ) -> anyhow::Result<ExitCode> {
-    Ok(match question(&Client::new(&common.run_dir())) {
-        Ok(outcome) => told(&outcome),
+    Ok(match question(&ControlClient::new(&common.run_dir())) {
+        Ok(outcome) => report_outcome(&outcome),
         Err(fault) => failed(&fault),
     })
 }

@@ -18,20 +18,20 @@ use locum_core::{
         identity::{GroupIndex, ResourceId},
         note::Level,
     },
-    r1::plan::{Group, Plan},
+    r1::plan::{R1Group, R1Plan},
 };
 use tokio::time::sleep;
 
-use super::Common;
+use super::CommonOptions;
 use crate::{
     control::{
         agents::{self, Agents},
         state,
     },
-    duties::Duties,
     files::Files,
-    heart::Alone,
-    voice::diagnostics,
+    heart::StandaloneAddresses,
+    host_config::HostConfig,
+    observe::diagnostics,
 };
 
 /// Attempts of a stop; number and pause are the daemon's.
@@ -47,16 +47,16 @@ const USAGE: &str = "usage: ResourceManager listkeys machine | allkeys | ourkeys
 
 /// The options of `locum resources`.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct ResourcesOptions {
     /// One of heartbeat's ResourceManager verbs
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: ResourcesVerb,
 }
 
 /// The verbs of heartbeat's ResourceManager.
 #[derive(Clone, Debug, Subcommand)]
 #[command(rename_all = "lower")]
-pub enum Verb {
+pub enum ResourcesVerb {
     /// The keys of the groups whose preferred node matches a pattern (`.` any character, `*` any number of the one before)
     Listkeys {
         /// A node's name, or a pattern such as `.*`
@@ -93,25 +93,25 @@ pub enum Verb {
 }
 
 /// The program called as `ResourceManager VERB …`.
-pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
+pub(super) fn by_name(common: &CommonOptions, words: Vec<String>) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let text = |word: &str| word.to_owned();
     let verb = match words[..] {
-        ["listkeys", node, ..] => Verb::Listkeys { node: text(node) },
-        ["allkeys", ..] => Verb::Allkeys,
-        ["ourkeys", ..] => Verb::Ourkeys,
-        ["otherkeys", ..] => Verb::Otherkeys,
-        ["status", resource, ..] => Verb::Status { resource: text(resource) },
-        ["takegroup", key, ..] => Verb::Takegroup { key: text(key) },
-        ["givegroup", key, ..] => Verb::Givegroup { key: text(key) },
-        ["statgroup", key, ..] => Verb::Statgroup { key: text(key) },
-        ["verifyallidle", ..] => Verb::Verifyallidle,
+        ["listkeys", node, ..] => ResourcesVerb::Listkeys { node: text(node) },
+        ["allkeys", ..] => ResourcesVerb::Allkeys,
+        ["ourkeys", ..] => ResourcesVerb::Ourkeys,
+        ["otherkeys", ..] => ResourcesVerb::Otherkeys,
+        ["status", resource, ..] => ResourcesVerb::Status { resource: text(resource) },
+        ["takegroup", key, ..] => ResourcesVerb::Takegroup { key: text(key) },
+        ["givegroup", key, ..] => ResourcesVerb::Givegroup { key: text(key) },
+        ["statgroup", key, ..] => ResourcesVerb::Statgroup { key: text(key) },
+        ["verifyallidle", ..] => ResourcesVerb::Verifyallidle,
         _ => {
             errln!("{USAGE}\n");
             return ExitCode::FAILURE;
         }
     };
-    run(common, &Options { verb }).unwrap_or_else(|error| {
+    run(common, &ResourcesOptions { verb }).unwrap_or_else(|error| {
         errln!("ResourceManager: {error:#}");
         ExitCode::FAILURE
     })
@@ -122,10 +122,10 @@ pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
 /// # Errors
 /// If there is no such group or resource, if a daemon runs and the verb forbids that, or if something does not start or
 /// stop.
-pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: &ResourcesOptions) -> anyhow::Result<ExitCode> {
     let mut files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
-    if let Verb::Status { resource } = &options.verb
+    if let ResourcesVerb::Status { resource } = &options.verb
         && let Some(plan) = &checked.plan
         && find(plan, resource).is_none()
     {
@@ -139,34 +139,34 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     };
     let plan = Arc::new(plan);
     match &options.verb {
-        Verb::Listkeys { node } => {
-            let pattern = Pattern::read(node)?;
+        ResourcesVerb::Listkeys { node } => {
+            let pattern = NodePattern::read(node)?;
             print_keys(&plan, |group| pattern.matches(&plan.nodes[group.node.0]));
         }
-        Verb::Allkeys => print_keys(&plan, |_| true),
-        Verb::Ourkeys => print_words(&plan, true),
-        Verb::Otherkeys => print_words(&plan, false),
-        Verb::Status { resource } => {
+        ResourcesVerb::Allkeys => print_keys(&plan, |_| true),
+        ResourcesVerb::Ourkeys => print_words(&plan, true),
+        ResourcesVerb::Otherkeys => print_words(&plan, false),
+        ResourcesVerb::Status { resource } => {
             let id = find(&plan, resource).with_context(|| format!("haresources cannot have {resource}"))?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.status_code(id).await);
         }
-        Verb::Statgroup { key } => {
+        ResourcesVerb::Statgroup { key } => {
             let group = group(&plan, key)?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| {
                 hands.statgroup(group).await
             });
         }
-        Verb::Takegroup { key } => {
+        ResourcesVerb::Takegroup { key } => {
             let group = group(&plan, key)?;
-            let _alone = alone(common, DECIDES, CURE)?;
+            let _alone = lock_out_daemons(common, DECIDES, CURE)?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.take(group).await);
         }
-        Verb::Givegroup { key } => {
+        ResourcesVerb::Givegroup { key } => {
             let group = group(&plan, key)?;
-            let _alone = alone(common, DECIDES, CURE)?;
+            let _alone = lock_out_daemons(common, DECIDES, CURE)?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.give(group).await);
         }
-        Verb::Verifyallidle => {
+        ResourcesVerb::Verifyallidle => {
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.verify_idle().await);
         }
     }
@@ -176,30 +176,30 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
 // ---- listing the file
 // ------------------------------------------------------------------------------------------------
 
-fn print_keys(plan: &Plan, wanted: impl Fn(&Group) -> bool) {
+fn print_keys(plan: &R1Plan, wanted: impl Fn(&R1Group) -> bool) {
     plan.groups.iter().filter(|group| wanted(group)).for_each(|group| outln!("{}", group.key));
 }
 
-fn print_words(plan: &Plan, ours: bool) {
+fn print_words(plan: &R1Plan, ours: bool) {
     for group in plan.groups.iter().filter(|group| (group.node == plan.me) == ours) {
         let words: Vec<&str> = group.resources.iter().map(|resource| resource.text.as_str()).collect();
         outln!("{}", words.join(" "));
     }
 }
 
-fn find(plan: &Plan, text: &str) -> Option<ResourceId> {
+fn find(plan: &R1Plan, text: &str) -> Option<ResourceId> {
     all(plan).find(|id| plan.resource(*id).text == text)
 }
 
-fn all(plan: &Plan) -> impl Iterator<Item = ResourceId> + '_ {
+fn all(plan: &R1Plan) -> impl Iterator<Item = ResourceId> + '_ {
     (0..plan.groups.len()).flat_map(|group| members(plan, GroupIndex(group)))
 }
 
-fn members(plan: &Plan, group: GroupIndex) -> impl DoubleEndedIterator<Item = ResourceId> + use<> {
+fn members(plan: &R1Plan, group: GroupIndex) -> impl DoubleEndedIterator<Item = ResourceId> + use<> {
     (0..plan.groups[group.0].resources.len()).map(move |member| ResourceId { group, member })
 }
 
-fn group(plan: &Plan, key: &str) -> anyhow::Result<GroupIndex> {
+fn group(plan: &R1Plan, key: &str) -> anyhow::Result<GroupIndex> {
     let at = plan.groups.iter().position(|group| group.key == key);
     at.map(GroupIndex).with_context(|| {
         let keys: Vec<&str> = plan.groups.iter().map(|group| group.key.as_str()).collect();
@@ -209,9 +209,9 @@ fn group(plan: &Plan, key: &str) -> anyhow::Result<GroupIndex> {
 
 /// A node pattern of `listkeys`: the part of regular expressions that names need.
 #[derive(Debug, PartialEq, Eq)]
-struct Pattern(Vec<(Option<char>, bool)>);
+struct NodePattern(Vec<(Option<char>, bool)>);
 
-impl Pattern {
+impl NodePattern {
     fn read(text: &str) -> anyhow::Result<Self> {
         let mut parts: Vec<(Option<char>, bool)> = Vec::new();
         for character in text.chars() {
@@ -255,8 +255,8 @@ impl Pattern {
 
 /// Keeps daemons of Locum and heartbeat from starting as long as the result is held. If one runs, the error says what
 /// that daemon does (`why`) and what to do (`cure`).
-fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
-    let locks = without_locum(common, why, cure)?;
+fn lock_out_daemons(common: &CommonOptions, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
+    let locks = lock_out_locum(common, why, cure)?;
     if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
         bail!("heartbeat itself runs here (process {pid}) and {why}: stop it first");
     }
@@ -264,7 +264,7 @@ fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
 }
 
 /// As [`alone`], but ignores heartbeat itself.
-pub(super) fn without_locum(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
+pub(super) fn lock_out_locum(common: &CommonOptions, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
     let mut locks = Vec::new();
     for directory in [&run_dir, &state_dir] {
@@ -283,10 +283,10 @@ pub(super) fn without_locum(common: &Common, why: &str, cure: &str) -> anyhow::R
 }
 
 fn by_hand<F>(
-    common: &Common,
-    plan: &Arc<Plan>,
+    common: &CommonOptions,
+    plan: &Arc<R1Plan>,
     parameters: std::collections::BTreeMap<String, String>,
-    job: impl FnOnce(Hands) -> F,
+    job: impl FnOnce(AgentRunner) -> F,
 ) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<ExitCode>>,
@@ -297,12 +297,12 @@ where
             errln!("locum: {}", note.text);
         }
     };
-    let mut options = agents::Options::new(&common.config_dir(), Arc::new(tell));
+    let mut options = agents::AgentOptions::new(&common.config_dir(), Arc::new(tell));
     options.parameters = parameters;
     options.fifo = Some(common.fifo());
     options.cgroup = Err("a scope of a service manager is its daemon's".to_owned());
-    let hands = Hands {
-        agents: Agents::new(Arc::new(Duties::from(plan.as_ref())), options),
+    let hands = AgentRunner {
+        agents: Agents::new(Arc::new(HostConfig::from(plan.as_ref())), options),
         plan: Arc::clone(plan),
         addresses: None,
     };
@@ -310,14 +310,14 @@ where
 }
 
 /// Runs agents without a daemon.
-struct Hands {
-    plan: Arc<Plan>,
+struct AgentRunner {
+    plan: Arc<R1Plan>,
     agents: Agents,
     /// Opened when the first address is used.
-    addresses: Option<Alone>,
+    addresses: Option<StandaloneAddresses>,
 }
 
-impl Hands {
+impl AgentRunner {
     fn text(&self, id: ResourceId) -> &str {
         &self.plan.resource(id).text
     }
@@ -335,10 +335,11 @@ impl Hands {
         let addresses = match &mut self.addresses {
             Some(addresses) => addresses,
             none => none.insert(
-                Alone::open(self.agents.duties()).context("the kernel does not tell its interfaces")?,
+                StandaloneAddresses::open(self.agents.host_config())
+                    .context("the kernel does not tell its interfaces")?,
             ),
         };
-        Ok(addresses.run(self.agents.duties(), id, operation))
+        Ok(addresses.run(self.agents.host_config(), id, operation))
     }
 
     /// Announces the added addresses repeatedly, for [`ANNOUNCED_FOR`].
@@ -450,10 +451,10 @@ mod tests {
             ("a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
             ("", "node1", false),
         ] {
-            assert_eq!(Pattern::read(pattern).unwrap().matches(name), matches, "{pattern} {name}");
+            assert_eq!(NodePattern::read(pattern).unwrap().matches(name), matches, "{pattern} {name}");
         }
         for bad in ["*", "node[12]", "a|b", "^a"] {
-            assert!(Pattern::read(bad).unwrap_err().to_string().contains("pattern"), "{bad}");
+            assert!(NodePattern::read(bad).unwrap_err().to_string().contains("pattern"), "{bad}");
         }
     }
 }

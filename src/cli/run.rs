@@ -10,18 +10,18 @@ use clap::Args;
 use locum_core::model::note::Level;
 
 use crate::{
-    cli::{Common, LogLevel},
-    control::lifecycle::{self, Ended, Refused, Settings},
-    files::Dialect,
+    cli::{CommonOptions, LogLevel},
+    control::lifecycle::{self, DaemonOutcome, Refused, Settings},
+    files::ConfigDialect,
     heart::GateChoice,
 };
 
 /// The options of `locum run`: settings for which the files have no key.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub struct RunOptions {
     /// Which files count where ha.cf and locum.toml lie in one directory
     #[arg(long, value_enum)]
-    pub dialect: Option<Dialect>,
+    pub dialect: Option<ConfigDialect>,
     /// Kill a resource's agent and its children when its start takes longer
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub start_limit: Duration,
@@ -57,7 +57,7 @@ pub struct Options {
 ///
 /// # Errors
 /// If the daemon cannot start.
-pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(common: &CommonOptions, options: RunOptions) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         config_dir: common.config_dir(),
         state_dir: common.state_dir(),
@@ -77,10 +77,10 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
         reboot_program: options.reboot_program,
     };
     Ok(match lifecycle::run(settings)? {
-        Ended::Clean => ExitCode::SUCCESS,
-        Ended::Unclean => ExitCode::from(3),
-        Ended::NotStarted(Refused::HereAlone) => ExitCode::FAILURE,
-        Ended::NotStarted(Refused::Wrong) => ExitCode::from(2),
+        DaemonOutcome::Clean => ExitCode::SUCCESS,
+        DaemonOutcome::Unclean => ExitCode::from(3),
+        DaemonOutcome::NotStarted(Refused::OnlyHere) => ExitCode::FAILURE,
+        DaemonOutcome::NotStarted(Refused::Wrong) => ExitCode::from(2),
     })
 }
 

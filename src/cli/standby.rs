@@ -8,17 +8,17 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::{
-    cli::{Common, failed},
-    voice::socket::{Client, Move, Outcome, Set, Word},
+    cli::{CommonOptions, failed},
+    observe::socket::{ControlClient, GroupSet, MoveSetOrder, OrderOutcome, OutcomeKind},
 };
 
 /// The options of `locum standby` and `locum takeover`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Options {
+pub struct StandbyOptions {
     /// Which groups: all, those that prefer the other node (foreign), those that prefer this one (local), or those
     /// that return to the node they prefer (failback)
     #[arg(value_enum, default_value = "all")]
-    pub set: Set,
+    pub set: GroupSet,
     /// Return as soon as it is begun
     #[arg(long)]
     pub no_wait: bool,
@@ -28,7 +28,7 @@ pub struct Options {
 ///
 /// # Errors
 /// None: a failure is printed and is in the exit code.
-pub fn standby(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+pub fn standby(common: &CommonOptions, options: StandbyOptions) -> anyhow::Result<ExitCode> {
     order(common, "/standby", options)
 }
 
@@ -36,31 +36,31 @@ pub fn standby(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// None: a failure is printed and is in the exit code.
-pub fn takeover(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+pub fn takeover(common: &CommonOptions, options: StandbyOptions) -> anyhow::Result<ExitCode> {
     order(common, "/takeover", options)
 }
 
-fn order(common: &Common, path: &str, options: Options) -> anyhow::Result<ExitCode> {
-    let order = Move { set: options.set, wait: !options.no_wait };
-    Ok(match Client::new(&common.run_dir()).order(path, order) {
-        Ok(outcome) => told(&outcome),
+fn order(common: &CommonOptions, path: &str, options: StandbyOptions) -> anyhow::Result<ExitCode> {
+    let order = MoveSetOrder { set: options.set, wait: !options.no_wait };
+    Ok(match ControlClient::new(&common.run_dir()).order(path, order) {
+        Ok(outcome) => report_outcome(&outcome),
         Err(fault) => failed(&fault),
     })
 }
 
 /// Prints the outcome of an order and returns its exit code.
-pub(super) fn told(outcome: &Outcome) -> ExitCode {
-    let Outcome { outcome, text } = outcome;
+pub(super) fn report_outcome(outcome: &OrderOutcome) -> ExitCode {
+    let OrderOutcome { outcome, text } = outcome;
     match outcome {
-        Word::Done | Word::Begun => {
+        OutcomeKind::Done | OutcomeKind::Begun => {
             outln!("{text}");
             ExitCode::SUCCESS
         }
-        Word::TimedOut => {
+        OutcomeKind::TimedOut => {
             errln!("locum: not done: {text}");
             ExitCode::from(2)
         }
-        Word::Refused | Word::Forbidden | Word::Unavailable => {
+        OutcomeKind::Refused | OutcomeKind::Forbidden | OutcomeKind::Unavailable => {
             errln!("locum: refused: {text}");
             ExitCode::FAILURE
         }

@@ -13,29 +13,29 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use locum_core::{
-    group::Phase,
+    group::GroupPhase,
     liveness::Liveness,
     r1::{
         ownership,
-        status::{Forecast, Group, Link, Node},
+        status::{Forecast, R1GroupStatus, R1LinkStatus, R1NodeStatus},
     },
 };
 
 use crate::{
-    cli::{Common, failed},
+    cli::{CommonOptions, failed},
     heart::{ArpFilterStats, GateStats, HeartStats, OvertakenState},
-    voice::{
-        report::{AnyReport, Daemon, Report, ServiceInterface},
-        socket::{Client, Fault},
+    observe::{
+        report::{AnyStatusReport, DaemonInfo, ServiceInterface, StatusReport},
+        socket::{ClientFault, ControlClient},
     },
 };
 
 /// How long `status` shows refused announcements (without proof) after the last one, in seconds.
-const REFUSED_IS_NEWS: u64 = 60;
+const REFUSED_SHOWN_SECONDS: u64 = 60;
 
 /// The options of `locum status`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Options {
+pub struct StatusOptions {
     /// As JSON, everything that is known
     #[arg(long)]
     pub json: bool,
@@ -48,8 +48,8 @@ pub struct Options {
 ///
 /// # Errors
 /// If this version cannot read the daemon's answer, or standard output cannot be written.
-pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&common.run_dir());
+pub fn run(common: &CommonOptions, options: StatusOptions) -> anyhow::Result<ExitCode> {
+    let client = ControlClient::new(&common.run_dir());
     if options.watch {
         return match client.watch() {
             Ok(lines) => watch(lines, options),
@@ -62,7 +62,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn watch(lines: impl BufRead, options: Options) -> anyhow::Result<ExitCode> {
+fn watch(lines: impl BufRead, options: StatusOptions) -> anyhow::Result<ExitCode> {
     let clear = if io::stdout().is_terminal() && !options.json { "\x1b[H\x1b[2J" } else { "" };
     for line in lines.lines() {
         match line {
@@ -71,15 +71,16 @@ fn watch(lines: impl BufRead, options: Options) -> anyhow::Result<ExitCode> {
             Err(_) => break,
         };
     }
-    Ok(failed(&Fault::Broken("it has ended".to_owned())))
+    Ok(failed(&ClientFault::Broken("it has ended".to_owned())))
 }
 
-fn show(json: &str, options: Options, before: &str) -> anyhow::Result<ExitCode> {
-    let report = AnyReport::read(json.as_bytes()).context("the daemon speaks another version's language")?;
+fn show(json: &str, options: StatusOptions, before: &str) -> anyhow::Result<ExitCode> {
+    let report =
+        AnyStatusReport::read(json.as_bytes()).context("the daemon speaks another version's language")?;
     let text = match &report {
         _ if options.json => format!("{}\n", json.trim_end()),
-        AnyReport::R1(report) => text(report),
-        AnyReport::Native(report) => native::text(report),
+        AnyStatusReport::R1(report) => text(report),
+        AnyStatusReport::Native(report) => native::text(report),
     };
     let mut out = io::stdout().lock();
     out.write_all(format!("{before}{text}").as_bytes())?;
@@ -88,37 +89,37 @@ fn show(json: &str, options: Options, before: &str) -> anyhow::Result<ExitCode> 
 }
 
 /// The whole page. Every text that comes from outside goes through [`Safe`].
-fn text(report: &Report) -> String {
+fn text(report: &StatusReport) -> String {
     let mut page = String::new();
     // Writing into a string cannot fail.
     let _ = write_page(&mut page, report);
     page
 }
 
-fn write_page(page: &mut String, report: &Report) -> fmt::Result {
+fn write_page(page: &mut String, report: &StatusReport) -> fmt::Result {
     let cluster = &report.cluster;
     writeln!(
         page,
         "{} in cluster {}: {}, holds {} (locum {}, up {})",
-        Safe(&cluster.node),
-        Safe(&cluster.cluster),
+        TerminalSafe(&cluster.node),
+        TerminalSafe(&cluster.cluster),
         state_word(cluster.state),
-        Safe(&cluster.holding),
-        Safe(&report.daemon.version),
-        Span(cluster.uptime)
+        TerminalSafe(&cluster.holding),
+        TerminalSafe(&report.daemon.version),
+        SecondsText(cluster.uptime)
     )?;
     if let Some(transition) = &cluster.transition {
-        writeln!(page, "now: {}", Safe(transition))?;
+        writeln!(page, "now: {}", TerminalSafe(transition))?;
     }
     if let Some(waiting) = &cluster.waiting {
-        writeln!(page, "the hand-over {}", Safe(&waiting.to_string()))?;
+        writeln!(page, "the hand-over {}", TerminalSafe(&waiting.to_string()))?;
     }
     section(page, "nodes", cluster.nodes.iter().map(|node| node_row(node, &cluster.node)))?;
     section(page, "links", cluster.links.iter().map(link_row))?;
     section(
         page,
         "ping nodes",
-        cluster.pings.iter().map(|p| [Safe(&p.name).to_string(), word(p.liveness), String::new()]),
+        cluster.pings.iter().map(|p| [TerminalSafe(&p.name).to_string(), word(p.liveness), String::new()]),
     )?;
     section(page, "groups", cluster.groups.iter().map(group_row))?;
     section(page, "service interfaces", report.service_interfaces.iter().map(interface_row))?;
@@ -137,7 +138,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     }
     notes(page, &report.daemon, &report.heart, &cluster.hints)?;
     for trouble in report.troubles() {
-        writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
+        writeln!(page, "NOT WELL: {}", TerminalSafe(&trouble))?;
     }
     Ok(())
 }
@@ -146,20 +147,25 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
 fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     if let Some(engine) = &gates.engine {
         let why = match (&gates.bpf_missing, engine.as_str()) {
-            (Some(why), "nft") => format!("; bpf: {}", Safe(why)),
+            (Some(why), "nft") => format!("; bpf: {}", TerminalSafe(why)),
             _ => String::new(),
         };
-        writeln!(page, "gates by {}{why}", Safe(engine))?;
+        writeln!(page, "gates by {}{why}", TerminalSafe(engine))?;
     }
     for OvertakenState { interface, by, times, .. } in &gates.overtaken {
-        let (interface, by) = (Safe(interface), Safe(by));
+        let (interface, by) = (TerminalSafe(interface), TerminalSafe(by));
         let what = format!("the program {by} came before the gates' on {interface}");
         writeln!(page, "note: {what} {times} times: ours went in front again")?;
     }
     for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
-        writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
+        writeln!(
+            page,
+            "note: the gate of {} was put back {} times",
+            TerminalSafe(&gate.group),
+            gate.restored
+        )?;
     }
-    if gates.refused_ago.is_some_and(|ago| ago <= REFUSED_IS_NEWS) {
+    if gates.refused_ago.is_some_and(|ago| ago <= REFUSED_SHOWN_SECONDS) {
         writeln!(
             page,
             "note: announcements of claims that prove nothing here come in and are dropped ({} so far): a few are usual after \
@@ -174,7 +180,7 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
 /// The backend of the ARP filter, and whether another program removed it.
 fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
     if let Some(engine) = &filter.engine {
-        writeln!(page, "ARP filter by {}", Safe(engine))?;
+        writeln!(page, "ARP filter by {}", TerminalSafe(engine))?;
     }
     if filter.restored > 0 {
         writeln!(page, "note: the ARP filter was put back {} times", filter.restored)?;
@@ -183,7 +189,7 @@ fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
 }
 
 /// Weaknesses that are not faults: rights that the system refuses the heart, and the director's hints.
-fn notes(page: &mut String, daemon: &Daemon, heart: &HeartStats, hints: &[String]) -> fmt::Result {
+fn notes(page: &mut String, daemon: &DaemonInfo, heart: &HeartStats, hints: &[String]) -> fmt::Result {
     let refused = [
         ("no real-time rights", &heart.realtime_refused),
         ("memory is not locked", &heart.lock_refused),
@@ -191,10 +197,10 @@ fn notes(page: &mut String, daemon: &Daemon, heart: &HeartStats, hints: &[String
     ];
     for (what, reason) in refused {
         if let Some(reason) = reason {
-            writeln!(page, "note: {what}: {}", Safe(reason))?;
+            writeln!(page, "note: {what}: {}", TerminalSafe(reason))?;
         }
     }
-    hints.iter().try_for_each(|hint| writeln!(page, "note: {}", Safe(hint)))
+    hints.iter().try_for_each(|hint| writeln!(page, "note: {}", TerminalSafe(hint)))
 }
 
 /// A title and rows of three columns, the first two padded.
@@ -213,40 +219,41 @@ fn section(page: &mut String, title: &str, rows: impl Iterator<Item = [String; 3
     Ok(())
 }
 
-fn node_row(node: &Node, me: &str) -> [String; 3] {
+fn node_row(node: &R1NodeStatus, me: &str) -> [String; 3] {
     let mut facts = Vec::new();
     if node.name == me {
         facts.push("this node".to_owned());
     } else if let Some(heard) = node.heard {
-        facts.push(format!("heard {} ago", Span(heard)));
+        facts.push(format!("heard {} ago", SecondsText(heard)));
     }
-    facts.extend(node.program.as_ref().map(|program| Safe(program).to_string()));
+    facts.extend(node.program.as_ref().map(|program| TerminalSafe(program).to_string()));
     facts.extend(node.generation.map(|generation| format!("generation {generation}")));
-    facts.push(format!("dead after {}", Span(node.deadtime)));
+    facts.push(format!("dead after {}", SecondsText(node.deadtime)));
     let state = if node.left { "left".to_owned() } else { word(node.liveness) };
-    [Safe(&node.name).to_string(), state, facts.join(", ")]
+    [TerminalSafe(&node.name).to_string(), state, facts.join(", ")]
 }
 
-fn link_row(link: &Link) -> [String; 3] {
-    let heard = link.heard.map(|heard| format!("peer heard {} ago", Span(heard)));
+fn link_row(link: &R1LinkStatus) -> [String; 3] {
+    let heard = link.heard.map(|heard| format!("peer heard {} ago", SecondsText(heard)));
     let (state, rest) = match &link.down {
-        Some(why) => ("down".to_owned(), Safe(why).to_string()),
+        Some(why) => ("down".to_owned(), TerminalSafe(why).to_string()),
         None => (word(link.liveness), heard.unwrap_or_else(|| "peer not heard yet".to_owned())),
     };
-    [Safe(&link.name).to_string(), state, rest]
+    [TerminalSafe(&link.name).to_string(), state, rest]
 }
 
-fn group_row(group: &Group) -> [String; 3] {
-    let resources: Vec<String> = group.resources.iter().map(|resource| Safe(resource).to_string()).collect();
+fn group_row(group: &R1GroupStatus) -> [String; 3] {
+    let resources: Vec<String> =
+        group.resources.iter().map(|resource| TerminalSafe(resource).to_string()).collect();
     let owner = match &group.owner {
-        Some(owner) => format!("on {}", Safe(owner)),
+        Some(owner) => format!("on {}", TerminalSafe(owner)),
         None => "nowhere".to_owned(),
     };
     let mut facts = Vec::new();
-    facts.extend(group.since.map(|since| format!("for {}", Span(since))));
-    facts.extend(group.last_outage.map(|outage| format!("last outage {}", Outage(outage))));
+    facts.extend(group.since.map(|since| format!("for {}", SecondsText(since))));
+    facts.extend(group.last_outage.map(|outage| format!("last outage {}", OutageText(outage))));
     if group.owner.as_deref() != Some(group.preferred.as_str()) {
-        facts.push(format!("prefers {}", Safe(&group.preferred)));
+        facts.push(format!("prefers {}", TerminalSafe(&group.preferred)));
     }
     facts.extend(phase(group).map(|phase| format!("{phase} here")));
     if group.contested {
@@ -255,51 +262,57 @@ fn group_row(group: &Group) -> [String; 3] {
     if group.taken_away > 0 {
         facts.push(format!("address put back {} times", group.taken_away));
     }
-    facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", Safe(why))));
+    facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", TerminalSafe(why))));
     [resources.join(" "), owner, facts.join(", ")]
 }
 
 /// The operation in progress; `None` for a group at rest.
-fn phase(group: &Group) -> Option<String> {
-    let member = |index: usize| group.resources.get(index).map_or_else(String::new, |r| Safe(r).to_string());
+fn phase(group: &R1GroupStatus) -> Option<String> {
+    let member =
+        |index: usize| group.resources.get(index).map_or_else(String::new, |r| TerminalSafe(r).to_string());
     match group.phase {
-        Phase::Stopped | Phase::Running => None,
-        Phase::Starting(index) => Some(format!("starting {}", member(index))),
-        Phase::Stopping(index) => Some(format!("stopping {}", member(index))),
-        Phase::Stuck(index) => Some(format!("{} CANNOT BE STOPPED", member(index))),
+        GroupPhase::Stopped | GroupPhase::Running => None,
+        GroupPhase::Starting(index) => Some(format!("starting {}", member(index))),
+        GroupPhase::Stopping(index) => Some(format!("stopping {}", member(index))),
+        GroupPhase::Stuck(index) => Some(format!("{} CANNOT BE STOPPED", member(index))),
     }
 }
 
 fn interface_row(service: &ServiceInterface) -> [String; 3] {
     let interface = service.interface.as_deref().unwrap_or("?");
     let state = service.fault.as_deref().unwrap_or("has carrier");
-    [Safe(&service.address).to_string(), Safe(interface).to_string(), Safe(state).to_string()]
+    [
+        TerminalSafe(&service.address).to_string(),
+        TerminalSafe(interface).to_string(),
+        TerminalSafe(state).to_string(),
+    ]
 }
 
 fn forecast_line(forecast: &Forecast) -> String {
-    let node = Safe(&forecast.node);
+    let node = TerminalSafe(&forecast.node);
     match (&forecast.taker, &forecast.reason) {
         (Some(taker), None) => {
-            let starts: Vec<String> = forecast.starts.iter().map(|start| Safe(start).to_string()).collect();
+            let starts: Vec<String> =
+                forecast.starts.iter().map(|start| TerminalSafe(start).to_string()).collect();
             let (starts, after) = (starts.join(" "), forecast.after);
-            format!("if {node} falls silent: {} starts {starts} after {after:.1} s", Safe(taker))
+            format!("if {node} falls silent: {} starts {starts} after {after:.1} s", TerminalSafe(taker))
         }
         (_, reason) => {
             let reason = reason.as_deref().unwrap_or("nobody takes over");
-            format!("if {node} falls silent: {}", Safe(reason))
+            format!("if {node} falls silent: {}", TerminalSafe(reason))
         }
     }
 }
 
-fn state_word(state: ownership::State) -> &'static str {
+fn state_word(state: ownership::R1State) -> &'static str {
     match state {
-        ownership::State::Init => "waiting to hear the other node",
-        ownership::State::Starting | ownership::State::BothStarting | ownership::State::Received => {
+        ownership::R1State::Init => "waiting to hear the other node",
+        ownership::R1State::Starting | ownership::R1State::BothStarting | ownership::R1State::Received => {
             "starting"
         }
-        ownership::State::Stable => "stable",
-        ownership::State::Leaving => "leaving",
-        ownership::State::Left => "left",
+        ownership::R1State::Stable => "stable",
+        ownership::R1State::Leaving => "leaving",
+        ownership::R1State::Left => "left",
     }
 }
 
@@ -317,9 +330,9 @@ fn word(liveness: Liveness) -> String {
 
 /// Text from outside, for a terminal. Characters that could move the cursor, change colours or turn the writing
 /// direction are shown as their numbers.
-pub(super) struct Safe<'a>(pub(super) &'a str);
+pub(super) struct TerminalSafe<'a>(pub(super) &'a str);
 
-impl fmt::Display for Safe<'_> {
+impl fmt::Display for TerminalSafe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
             if character.is_control() || is_invisible(character) {
@@ -337,9 +350,9 @@ fn is_invisible(character: char) -> bool {
 }
 
 /// A duration in seconds, in the unit a reader expects.
-struct Span(f64);
+struct SecondsText(f64);
 
-impl fmt::Display for Span {
+impl fmt::Display for SecondsText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[expect(
             clippy::cast_possible_truncation,
@@ -358,11 +371,11 @@ impl fmt::Display for Span {
 }
 
 /// The length of an outage in seconds; a good move takes a few milliseconds.
-struct Outage(f64);
+struct OutageText(f64);
 
-impl fmt::Display for Outage {
+impl fmt::Display for OutageText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < 1.0 { write!(f, "{:.0} ms", self.0 * 1000.0) } else { Span(self.0).fmt(f) }
+        if self.0 < 1.0 { write!(f, "{:.0} ms", self.0 * 1000.0) } else { SecondsText(self.0).fmt(f) }
     }
 }
 
@@ -370,14 +383,14 @@ impl fmt::Display for Outage {
 mod tests {
     use locum_core::{
         model::status::{Frames, Waiting},
-        r1::status::Status,
+        r1::status::R1Status,
     };
 
     use super::*;
     use crate::heart::HeartStats;
 
-    fn node(name: &str, heard: Option<f64>) -> Node {
-        Node {
+    fn node(name: &str, heard: Option<f64>) -> R1NodeStatus {
+        R1NodeStatus {
             name: name.to_owned(),
             liveness: Liveness::Alive,
             left: false,
@@ -391,13 +404,13 @@ mod tests {
     }
 
     /// The article's cluster as its first node sees it.
-    fn article() -> Report {
-        let cluster = Status {
+    fn article() -> StatusReport {
+        let cluster = R1Status {
             cluster: "linux-ha".to_owned(),
             dialect: "r1".into(),
             guard: "none".into(),
             node: "clustnode1".to_owned(),
-            state: ownership::State::Stable,
+            state: ownership::R1State::Stable,
             transition: None,
             waiting: None,
             holding: "local".into(),
@@ -405,8 +418,13 @@ mod tests {
             uptime: 7500.0,
             nodes: vec![node("clustnode1", None), node("clustnode2", Some(0.34))],
             links: vec![
-                Link { name: "eth1".to_owned(), down: None, liveness: Liveness::Alive, heard: Some(0.34) },
-                Link {
+                R1LinkStatus {
+                    name: "eth1".to_owned(),
+                    down: None,
+                    liveness: Liveness::Alive,
+                    heard: Some(0.34),
+                },
+                R1LinkStatus {
                     name: "/dev/ttyS0".to_owned(),
                     down: Some("no such device".to_owned()),
                     liveness: Liveness::Unheard,
@@ -414,12 +432,12 @@ mod tests {
                 },
             ],
             pings: Vec::new(),
-            groups: vec![Group {
+            groups: vec![R1GroupStatus {
                 key: "172.23.2.14".to_owned(),
                 resources: vec!["172.23.2.14".to_owned(), "httpd".to_owned()],
                 preferred: "clustnode1".to_owned(),
                 owner: Some("clustnode1".to_owned()),
-                phase: Phase::Running,
+                phase: GroupPhase::Running,
                 since: Some(4000.0),
                 last_outage: Some(0.9),
                 failure: None,
@@ -447,7 +465,7 @@ mod tests {
             frames: Frames::default(),
             digest: "00".to_owned(),
         };
-        let daemon = Daemon {
+        let daemon = DaemonInfo {
             version: "0.1.0".to_owned(),
             pid: 1,
             config: "/etc/ha.d".to_owned(),
@@ -461,7 +479,7 @@ mod tests {
             interface: Some("eth0".to_owned()),
             fault: Some("eth0 has no carrier".to_owned()),
         };
-        Report { cluster, daemon, heart: HeartStats::default(), service_interfaces: vec![service] }
+        StatusReport { cluster, daemon, heart: HeartStats::default(), service_interfaces: vec![service] }
     }
 
     #[test]
@@ -495,7 +513,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
     fn what_json_carries_is_what_is_shown() {
         let report = article();
         let json = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        assert_eq!(serde_json::from_str::<StatusReport>(&json).unwrap(), report);
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["groups"][0]["owner"], "clustnode1");
         assert_eq!(value["daemon"]["pid"], 1);
@@ -504,14 +522,14 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
     #[test]
     fn a_group_under_way_says_so() {
         let mut group = article().cluster.groups.remove(0);
-        group.phase = Phase::Stopping(1);
+        group.phase = GroupPhase::Stopping(1);
         group.owner = None;
         group.contested = true;
         let [name, owner, facts] = group_row(&group);
         assert_eq!((name.as_str(), owner.as_str()), ("172.23.2.14 httpd", "nowhere"));
         assert!(facts.contains("stopping httpd here") && facts.contains("BOTH NODES"), "{facts}");
         assert!(facts.contains("prefers clustnode1"), "{facts}");
-        group.phase = Phase::Stuck(9);
+        group.phase = GroupPhase::Stuck(9);
         assert!(phase(&group).unwrap().contains("CANNOT BE STOPPED"));
     }
 
@@ -519,7 +537,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
     fn announcements_that_prove_nothing_are_told_while_they_come() {
         let mut report = article();
         report.heart.gates.refused = 9;
-        let is_told = |report: &Report| text(report).contains("(9 so far): a few are usual after");
+        let is_told = |report: &StatusReport| text(report).contains("(9 so far): a few are usual after");
         assert!(!is_told(&report));
         report.heart.gates.refused_ago = Some(59);
         assert!(is_told(&report));
@@ -557,7 +575,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         report.cluster.troubles.clear();
         report.service_interfaces.clear();
         assert!(report.troubles().is_empty());
-        report.cluster.state = ownership::State::Starting;
+        report.cluster.state = ownership::R1State::Starting;
         assert_eq!(report.troubles(), ["clustnode1 is not settled yet"]);
     }
 
@@ -566,8 +584,8 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         let cases =
             [(0.04, "0.0 s"), (9.4, "9.4 s"), (119.0, "119 s"), (121.0, "2 min"), (7260.0, "2 h 1 min")];
         for (seconds, text) in cases {
-            assert_eq!(Span(seconds).to_string(), text);
+            assert_eq!(SecondsText(seconds).to_string(), text);
         }
-        assert_eq!(Span(200_000.0).to_string(), "2 d 7 h");
+        assert_eq!(SecondsText(200_000.0).to_string(), "2 d 7 h");
     }
 }

@@ -11,13 +11,13 @@ use std::{
 use clap::Args;
 
 use crate::{
-    cli::{Common, failed},
-    voice::socket::{Client, Fault, Stop, Word},
+    cli::{CommonOptions, failed},
+    observe::socket::{ClientFault, ControlClient, OutcomeKind, StopOrder},
 };
 
 /// The options of `locum stop`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Options {
+pub struct StopOptions {
     /// Return as soon as the daemon has begun to leave
     #[arg(long)]
     pub no_wait: bool,
@@ -27,22 +27,22 @@ pub struct Options {
 ///
 /// # Errors
 /// None: a failure is printed and is in the exit code.
-pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
-    Ok(stop(&Client::new(&common.run_dir()), options).unwrap_or_else(|fault| failed(&fault)))
+pub fn run(common: &CommonOptions, options: StopOptions) -> anyhow::Result<ExitCode> {
+    Ok(stop(&ControlClient::new(&common.run_dir()), options).unwrap_or_else(|fault| failed(&fault)))
 }
 
-fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
+fn stop(client: &ControlClient, options: StopOptions) -> Result<ExitCode, ClientFault> {
     // The daemon closes a watcher's connection only by its own end. While it starts it cannot be watched, and only its
     // answer is awaited.
     let watched = if options.no_wait { None } else { client.watch().ok() };
-    let outcome = client.stop(Stop { wait: !options.no_wait })?;
+    let outcome = client.stop(StopOrder { wait: !options.no_wait })?;
     let code = match outcome.outcome {
-        Word::Done | Word::Begun => ExitCode::SUCCESS,
-        Word::TimedOut => {
+        OutcomeKind::Done | OutcomeKind::Begun => ExitCode::SUCCESS,
+        OutcomeKind::TimedOut => {
             errln!("locum: {}", outcome.text);
             ExitCode::from(2)
         }
-        Word::Refused | Word::Forbidden | Word::Unavailable => {
+        OutcomeKind::Refused | OutcomeKind::Forbidden | OutcomeKind::Unavailable => {
             errln!("locum: refused: {}", outcome.text);
             return Ok(ExitCode::FAILURE);
         }

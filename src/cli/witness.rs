@@ -39,10 +39,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Common, status};
+use super::{CommonOptions, status};
 use crate::{
     files::{self, host_name},
-    voice::notify::Notify,
+    observe::notify::ServiceManager,
 };
 
 /// The directory below the configuration, state and run directories.
@@ -54,18 +54,18 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The subcommands of `locum witness`.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum WitnessCommand {
     /// Make a key for one cluster, and print the line for its locum.toml; the same again for a cluster that is known
-    Add(Add),
+    Add(WitnessAddOptions),
     /// Serve all clusters, in the foreground. HUP looks for new ones
     Run,
     /// Show how each cluster looks from here
-    Status(status::Options),
+    Status(status::StatusOptions),
 }
 
 /// The options of `locum witness add`.
 #[derive(Clone, Debug, Args)]
-pub struct Add {
+pub struct WitnessAddOptions {
     /// The cluster's name
     pub cluster: String,
     /// Where this machine is reached by the cluster's nodes
@@ -80,24 +80,24 @@ pub struct Add {
 ///
 /// # Errors
 /// Why it could not be done.
-pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
-    let places = Places::of(common);
+pub fn run(common: &CommonOptions, command: &WitnessCommand) -> anyhow::Result<ExitCode> {
+    let places = WitnessDirectories::of(common);
     match command {
-        Command::Add(options) => add(&places, options),
-        Command::Run => serve(&places),
-        Command::Status(options) => show(&places, *options),
+        WitnessCommand::Add(options) => add(&places, options),
+        WitnessCommand::Run => serve(&places),
+        WitnessCommand::Status(options) => show(&places, *options),
     }
 }
 
 /// The directories of all clusters of this witness.
-struct Places {
+struct WitnessDirectories {
     config: PathBuf,
     state: PathBuf,
     run: PathBuf,
 }
 
-impl Places {
-    fn of(common: &Common) -> Self {
+impl WitnessDirectories {
+    fn of(common: &CommonOptions) -> Self {
         let state = common.state.clone().unwrap_or_else(|| "/var/lib/locum".into());
         Self {
             config: common.native_dir().join(DIRECTORY),
@@ -131,8 +131,8 @@ impl Places {
 
 // ---- add a cluster
 
-fn add(places: &Places, options: &Add) -> anyhow::Result<ExitCode> {
-    let Add { cluster, address, port } = options;
+fn add(places: &WitnessDirectories, options: &WitnessAddOptions) -> anyhow::Result<ExitCode> {
+    let WitnessAddOptions { cluster, address, port } = options;
     ensure!(is_name(cluster), "`{cluster}` is no cluster's name: 1 to 32 letters, digits, `-`, `_`, `.`");
     ensure!(
         !address.is_unspecified() && !address.is_multicast(),
@@ -200,16 +200,16 @@ fn is_name(name: &str) -> bool {
 
 // ---- serve all clusters
 
-fn serve(places: &Places) -> anyhow::Result<ExitCode> {
+fn serve(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve_all(places))
 }
 
-async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
+async fn serve_all(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
     let program = std::env::current_exe().context("where this program lies")?;
-    let notify = Notify::from_env();
+    let notify = ServiceManager::from_env();
     let mut served = BTreeMap::new();
     let mut ends: JoinSet<String> = JoinSet::new();
     let mut said = BTreeSet::new();
@@ -261,7 +261,7 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
             Some(Ok(cluster)) = ends.join_next() => drop(served.remove(&cluster)),
             _ = hup.recv() => {
                 said.clear();
-                tell(&served, Signal::HUP);
+                signal_all(&served, Signal::HUP);
             }
             _ = term.recv() => break,
             _ = int.recv() => break,
@@ -269,13 +269,13 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
     }
     // Each process ends at once, because it has no groups to hand over. Its task then still sleeps for `AGAIN_AFTER`.
     notify.stopping(AGAIN_AFTER * 2);
-    tell(&served, Signal::TERM);
+    signal_all(&served, Signal::TERM);
     while ends.join_next().await.is_some() {}
     Ok(ExitCode::SUCCESS)
 }
 
 /// Starts a cluster's own process. It refuses to be anything but a witness, whatever the copied file says.
-fn start(program: &Path, places: &Places, cluster: &str) -> anyhow::Result<Child> {
+fn start(program: &Path, places: &WitnessDirectories, cluster: &str) -> anyhow::Result<Child> {
     let mut command = tokio::process::Command::new(program);
     command
         .arg("--config")
@@ -291,16 +291,16 @@ fn start(program: &Path, places: &Places, cluster: &str) -> anyhow::Result<Child
     command.spawn().with_context(|| format!("no process for cluster {cluster}"))
 }
 
-fn tell(served: &BTreeMap<String, Option<u32>>, sign: Signal) {
+fn signal_all(served: &BTreeMap<String, Option<u32>>, signal: Signal) {
     for id in served.values().flatten() {
         if let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) {
             // The process may have ended at this moment.
-            let _ = kill_process(pid, sign);
+            let _ = kill_process(pid, signal);
         }
     }
 }
 
-fn show(places: &Places, options: status::Options) -> anyhow::Result<ExitCode> {
+fn show(places: &WitnessDirectories, options: status::StatusOptions) -> anyhow::Result<ExitCode> {
     let clusters =
         places.clusters().with_context(|| format!("{} cannot be read", places.config.display()))?;
     ensure!(
@@ -317,7 +317,7 @@ fn show(places: &Places, options: status::Options) -> anyhow::Result<ExitCode> {
         if index > 0 && !options.json {
             outln!();
         }
-        let common = Common { run: Some(places.run.join(cluster)), ..Common::default() };
+        let common = CommonOptions { run: Some(places.run.join(cluster)), ..CommonOptions::default() };
         let code = status::run(&common, options)?;
         if code != ExitCode::SUCCESS {
             worst = ExitCode::FAILURE;
@@ -330,12 +330,16 @@ fn show(places: &Places, options: status::Options) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    fn places(directory: &Path) -> Places {
-        Places { config: directory.join("etc"), state: directory.join("lib"), run: directory.join("run") }
+    fn places(directory: &Path) -> WitnessDirectories {
+        WitnessDirectories {
+            config: directory.join("etc"),
+            state: directory.join("lib"),
+            run: directory.join("run"),
+        }
     }
 
-    fn wish(cluster: &str, port: Option<u16>) -> Add {
-        Add { cluster: cluster.into(), address: "10.9.0.1".parse().unwrap(), port }
+    fn wish(cluster: &str, port: Option<u16>) -> WitnessAddOptions {
+        WitnessAddOptions { cluster: cluster.into(), address: "10.9.0.1".parse().unwrap(), port }
     }
 
     #[test]

@@ -17,10 +17,10 @@ use locum_core::{
     config::{Changes, Diag},
     model::{
         action::Operation,
-        claim::{Durable, Epoch},
+        claim::{DurableState, Epoch},
         event::{Outcome, Ticket},
         holding::Holding,
-        identity::{Heard, MemberIndex, NodeIndex, ResourceId},
+        identity::{LastHeard, MemberIndex, NodeIndex, ResourceId},
         keys::Keys,
         note::Level,
         order::{Answer, Order, OrderId},
@@ -40,23 +40,23 @@ use crate::{
             client::{Clients, Reboot},
             event::EventScripts,
         },
-        dialect::{Birth, Identity, Plan},
+        dialect::{Identity, Plan, RunStart},
         errands::{self, Errand},
         ledger::Ledger,
-        leftovers::{self, Found, Progress},
+        leftovers::{self, Progress, SurveyFindings},
         ports,
-        state::{State, cure},
+        state::{StateDirs, cure},
     },
-    duties::Duties,
     heart::{self, Down, HeartStats, Up},
-    rights,
-    voice::{
+    host_config::HostConfig,
+    observe::{
         feed::StateText,
-        journal::{Journal, Targets},
-        notify::Notify,
-        report::{self, AnyReport, Report},
-        socket::{Question, Request, Told, Wish},
+        journal::{Journal, LogTargets},
+        notify::ServiceManager,
+        report::{self, AnyStatusReport, StatusReport},
+        socket::{ControlQuestion, OrderRequest, StateResult, UserOrder},
     },
+    rights,
 };
 
 /// How often the heart is told the machine's load. That also makes the heart turn once, so that its counter moves.
@@ -71,7 +71,7 @@ const DEVICE_CHECK_EVERY: Duration = Duration::from_secs(3600);
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// How long the last answers have to be written at the end.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+const LAST_ANSWERS_LIMIT: Duration = Duration::from_millis(50);
 /// How many writes of what was heard of other members may wait for the disk.
 const REMEMBERING_MAX: usize = 64;
 /// How long the end waits until what was heard of the peer is on the disk.
@@ -91,16 +91,16 @@ pub struct Parts {
     pub config_dir: PathBuf,
     pub journal: Journal,
     /// Tells the service manager how the daemon is.
-    pub notify: Notify,
+    pub notify: ServiceManager,
     /// The agents that run the resources.
     pub agents: Agents,
     /// The queue of the event scripts in `rc.d`.
     pub events: EventScripts,
     /// The state directory, which survives the daemon.
-    pub state: Arc<State>,
+    pub state: Arc<StateDirs>,
     /// Questions and orders of the control socket's clients.
-    pub questions: mpsc::Receiver<Question>,
-    pub heart: heart::Options,
+    pub questions: mpsc::Receiver<ControlQuestion>,
+    pub heart: heart::HeartOptions,
     /// The parameters of `ha.cf` as people and scripts see them.
     pub parameters: watch::Sender<BTreeMap<String, String>>,
     /// The warnings about the files that were already reported.
@@ -138,13 +138,13 @@ pub struct Config {
 pub struct Equipment {
     pub agents: Agents,
     pub events: EventScripts,
-    pub heart: heart::Options,
+    pub heart: heart::HeartOptions,
     /// Where the log lines go.
-    pub log: Targets,
+    pub log: LogTargets,
 }
 
 /// The next run of the heart, prepared so that it can begin without a pause.
-struct Next {
+struct NextRun {
     config: Config,
     equipment: Equipment,
     identity: Identity,
@@ -152,7 +152,7 @@ struct Next {
 
 /// How the daemon's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum DaemonEnd {
     /// Everything was stopped, and all answers were given.
     Clean,
     /// This node left the cluster, but something here could not be stopped.
@@ -160,22 +160,22 @@ pub enum End {
 }
 
 /// How one run of the heart ended.
-enum LifeEnd {
-    Final(End),
+enum HeartRunEnd {
+    Final(DaemonEnd),
     /// A new run begins after this pause. What the earlier one could not stop makes the end of this daemon unclean.
-    Again(Duration, End),
+    Again(Duration, DaemonEnd),
     /// A new run begins at once and keeps these groups.
     Renewed(Holding),
 }
 
 /// The control plane of one daemon: drives one run of the heart after another.
-pub struct Daemon {
+pub struct ControlPlane {
     parts: Parts,
     keys: Keys,
     signals: Signals,
     load: Interval,
     watchdog: Interval,
-    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    done: (mpsc::UnboundedSender<FinishedRequest>, mpsc::UnboundedReceiver<FinishedRequest>),
     /// The programs of `respawn` and `failfast`, while this node takes part.
     clients: Option<Clients>,
     /// True when the clients of an earlier configuration have ended.
@@ -184,7 +184,7 @@ pub struct Daemon {
     agents_at_work: BTreeMap<Ticket, oneshot::Sender<()>>,
     /// The task that checks the fencing device meanwhile.
     device_checks: Option<JoinHandle<()>>,
-    life: u64,
+    run_number: u64,
     next_order: u64,
     /// A person or the service manager has ordered this daemon to leave. The order holds for every later run of the
     /// heart.
@@ -199,15 +199,15 @@ pub struct Daemon {
     /// The last of these writes failed, and that was reported.
     forgetful: Arc<AtomicBool>,
     /// The newest of what was heard.
-    heard: Option<Heard>,
+    heard: Option<LastHeard>,
     /// The ledger of a member of a native cluster.
     ledger: Option<Arc<Mutex<Ledger>>>,
     /// The next run of the heart, and the order that ends the present one for it.
-    next: Option<(OrderId, Box<Next>)>,
+    next: Option<(OrderId, Box<NextRun>)>,
     /// HUP came while no heart ran.
     reread_due: bool,
     /// Clients that wait for the status of a run that has ended.
-    askers: Vec<oneshot::Sender<Told>>,
+    askers: Vec<oneshot::Sender<StateResult>>,
 }
 
 /// What happens to an order to leave while no heart runs.
@@ -220,9 +220,9 @@ enum AtLeave {
 }
 
 /// The answer to a finished request, with the run of the heart in which it was made: tickets begin anew with each run.
-type Done = (u64, Down);
+type FinishedRequest = (u64, Down);
 
-impl Daemon {
+impl ControlPlane {
     /// Makes the daemon; nothing runs yet. Needs a runtime around it.
     #[must_use]
     pub fn new(parts: Parts, keys: Keys, signals: Signals) -> Self {
@@ -238,7 +238,7 @@ impl Daemon {
             room: watch::channel(true).1,
             agents_at_work: BTreeMap::new(),
             device_checks: None,
-            life: 0,
+            run_number: 0,
             next_order: 0,
             leaving: false,
             leave_askers: Vec::new(),
@@ -258,11 +258,11 @@ impl Daemon {
     ///
     /// # Errors
     /// When no heart can be made, or the state directory takes no new generation.
-    pub async fn run(&mut self) -> anyhow::Result<End> {
+    pub async fn run(&mut self) -> anyhow::Result<DaemonEnd> {
         let end = self.live_all().await;
         let answer = match &end {
-            Ok(End::Clean) => Answer::Done("everything that ran here is stopped".to_owned()),
-            Ok(End::Unclean) => Answer::TimedOut(NOT_STOPPED.to_owned()),
+            Ok(DaemonEnd::Clean) => Answer::Done("everything that ran here is stopped".to_owned()),
+            Ok(DaemonEnd::Unclean) => Answer::TimedOut(NOT_STOPPED.to_owned()),
             Err(error) => Answer::Refused(format!("this node has ended: {error:#}")),
         };
         let askers = mem::take(&mut self.leave_askers);
@@ -271,40 +271,45 @@ impl Daemon {
                 let _ = asker.send(answer.clone());
             }
             // Other tasks of this thread write the answers, and the thread ends with us.
-            sleep(LAST_WORDS).await;
+            sleep(LAST_ANSWERS_LIMIT).await;
         }
         end
     }
 
-    async fn live_all(&mut self) -> anyhow::Result<End> {
+    async fn live_all(&mut self) -> anyhow::Result<DaemonEnd> {
         let progress = Progress::default();
         let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone(), progress.clone());
         let swept = self.attend(sweep, || progress.tell(), AtLeave::GoOn).await;
-        let Swept { left, kept, stuck } = swept.unwrap_or_default();
+        let Swept { left, kept, stop_failed: stuck } = swept.unwrap_or_default();
         if self.leaving {
             return self.stop_kept(&progress, kept, left).await;
         }
         // A later run of the heart begins after the earlier one has stopped everything, kept it, or said that it cannot
         // stop it.
-        let mut identity = self.begin_life()?.with_stuck(stuck);
+        let mut identity = self.begin_run()?.with_stop_failed(stuck);
         loop {
             match self.live(identity).await? {
-                LifeEnd::Final(end) => return Ok(end),
-                LifeEnd::Renewed(kept) => identity = self.change(kept)?,
-                LifeEnd::Again(pause, end) => {
+                HeartRunEnd::Final(end) => return Ok(end),
+                HeartRunEnd::Renewed(kept) => identity = self.change(kept)?,
+                HeartRunEnd::Again(pause, end) => {
                     self.say(Level::Warning, format!("a new life begins in {:.1} s", pause.as_secs_f64()));
                     let why = || "this node is about to begin a new life".to_owned();
                     if self.leaving || self.attend(sleep(pause), why, AtLeave::Return).await.is_none() {
                         return Ok(end);
                     }
-                    identity = self.begin_life()?;
+                    identity = self.begin_run()?;
                 }
             }
         }
     }
 
     /// Ends before the first beat: the resources that were to go on running are stopped too.
-    async fn stop_kept(&mut self, progress: &Progress, kept: Found, left: bool) -> anyhow::Result<End> {
+    async fn stop_kept(
+        &mut self,
+        progress: &Progress,
+        kept: SurveyFindings,
+        left: bool,
+    ) -> anyhow::Result<DaemonEnd> {
         let mut clean = !left;
         if !kept.is_empty() {
             let (agents, journal) = (self.parts.agents.clone(), self.parts.journal.clone());
@@ -316,12 +321,12 @@ impl Daemon {
             progress.begin_to_stop();
             clean &= self.attend(stop, || progress.tell(), AtLeave::GoOn).await.unwrap_or_default();
         }
-        Ok(if clean { End::Clean } else { End::Unclean })
+        Ok(if clean { DaemonEnd::Clean } else { DaemonEnd::Unclean })
     }
 
-    fn begin_life(&mut self) -> anyhow::Result<Identity> {
-        let Birth { identity, ledger } =
-            self.parts.plan.begin_life(&self.parts.state, &self.parts.journal)?;
+    fn begin_run(&mut self) -> anyhow::Result<Identity> {
+        let RunStart { identity, ledger } =
+            self.parts.plan.begin_run(&self.parts.state, &self.parts.journal)?;
         self.ledger = ledger.map(|ledger| Arc::new(Mutex::new(ledger)));
         Ok(identity)
     }
@@ -329,9 +334,9 @@ impl Daemon {
     /// Changes to the next configuration between two runs of the heart.
     fn change(&mut self, kept: Holding) -> anyhow::Result<Identity> {
         let Some((_, next)) = self.next.take() else {
-            return Ok(self.begin_life()?.with_past(kept, None));
+            return Ok(self.begin_run()?.with_past(kept, None));
         };
-        let Next { config, equipment, identity } = *next;
+        let NextRun { config, equipment, identity } = *next;
         let Equipment { agents, events, heart, log } = equipment;
         if !self.parts.journal.redirect(log) {
             self.say(Level::Warning, "the log goes on where it went before: too many lines wait".to_owned());
@@ -339,7 +344,7 @@ impl Daemon {
         if let Some(checks) = self.device_checks.take() {
             checks.abort();
         }
-        if agents.duties().clients != self.parts.agents.duties().clients
+        if agents.host_config().clients != self.parts.agents.host_config().clients
             && let Some(clients) = self.clients.take()
         {
             let (free, room) = watch::channel(false);
@@ -351,7 +356,7 @@ impl Daemon {
             });
         }
         // The next run makes gates by the new name before it announces the addresses.
-        let (before, now) = (self.parts.agents.duties(), agents.duties());
+        let (before, now) = (self.parts.agents.host_config(), agents.host_config());
         if before.cluster != now.cluster {
             for (level, text) in leftovers::sweep_gates(before, &[]) {
                 self.say(level, text);
@@ -367,15 +372,15 @@ impl Daemon {
     }
 
     /// One run of the heart: from the first beat to the exit.
-    async fn live(&mut self, identity: Identity) -> io::Result<LifeEnd> {
-        let mind = self.parts.plan.mind(self.keys.clone(), identity);
+    async fn live(&mut self, identity: Identity) -> io::Result<HeartRunEnd> {
+        let mind = self.parts.plan.director(self.keys.clone(), identity);
         let mind =
             mind.ok_or_else(|| io::Error::other("a life of one dialect begins with a plan of the other"))?;
-        let duties = Arc::clone(self.parts.agents.duties());
+        let duties = Arc::clone(self.parts.agents.host_config());
         let heart = heart::spawn(mind, duties, self.parts.heart.clone())
             .map_err(|error| io::Error::new(error.kind(), format!("the heart cannot begin: {error}")))?;
-        let mut life = Life::new(heart);
-        self.life += 1;
+        let mut life = HeartRun::new(heart);
+        self.run_number += 1;
         life.askers.append(&mut self.askers);
         life.ask();
         if self.leaving {
@@ -392,7 +397,7 @@ impl Daemon {
                 up = life.heart.next() => if let Some(end) = self.up(&mut life, up) {
                     break end;
                 },
-                Some((born, answer)) = self.done.1.recv() => if born == self.life {
+                Some((born, answer)) = self.done.1.recv() => if born == self.run_number {
                     life.send(answer);
                 },
                 // Not while the heart takes nothing: requests of people and scripts must not pile up here.
@@ -403,7 +408,7 @@ impl Daemon {
                 () = sleep(RETRY_AFTER), if blocked => life.send_again(),
             }
         };
-        if let LifeEnd::Renewed(_) = end {
+        if let HeartRunEnd::Renewed(_) = end {
             // The peer hears nothing until the next run beats, so nothing is waited for that can wait.
             self.askers.append(&mut life.askers);
             for (_, asker) in mem::take(&mut life.orders) {
@@ -442,28 +447,28 @@ impl Daemon {
             tokio::select! {
                 done = &mut what => return Some(done),
                 Some(question) = self.parts.questions.recv() => match question {
-                    Question::Order(Request { wish: Wish::Leave, .. }, answer) => {
+                    ControlQuestion::Order(OrderRequest { user_order: UserOrder::Leave, .. }, answer) => {
                         self.say(Level::Info, format!("ordered through the control socket: stop; {}", why()));
                         self.leave_askers.push(answer);
                         self.leave_when_done();
                     }
-                    Question::Order(_, answer) => drop(answer.send(Answer::Refused(why()))),
-                    Question::Status(answer) => drop(answer.send(Err(why()))),
+                    ControlQuestion::Order(_, answer) => drop(answer.send(Answer::Refused(why()))),
+                    ControlQuestion::Status(answer) => drop(answer.send(Err(why()))),
                     // No heart runs. The next question for the status says so.
-                    Question::Measure(_) => {}
-                    Question::Say(_) => {
+                    ControlQuestion::Measure(_) => {}
+                    ControlQuestion::Say(_) => {
                         let text = format!("a message of a local script is dropped: {}", why());
                         self.say(Level::Warning, text);
                     }
                 },
                 signal = self.signals.next() => match signal {
-                    Sign::End(name) => {
+                    SignalMeaning::Terminate(name) => {
                         self.say(Level::Info, format!("{name} received; {}", why()));
                         self.leave_when_done();
                     }
                     // The next run of the heart is told.
-                    Sign::Reload => self.reread_due = true,
-                    Sign::Debug(everything) => self.debug(everything),
+                    SignalMeaning::Reload => self.reread_due = true,
+                    SignalMeaning::Debug(everything) => self.debug(everything),
                 },
                 _ = self.watchdog.tick() => self.parts.notify.alive(),
                 _ = self.load.tick() => if self.leaving {
@@ -478,7 +483,7 @@ impl Daemon {
         self.have_patience();
     }
 
-    fn up(&mut self, life: &mut Life, up: Up) -> Option<LifeEnd> {
+    fn up(&mut self, life: &mut HeartRun, up: Up) -> Option<HeartRunEnd> {
         if !matches!(up, Up::Status { .. }) {
             // Something happened, so the status told before is out of date.
             life.newest = None;
@@ -501,12 +506,15 @@ impl Daemon {
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, status, *heart),
             Up::PortTaken(port) => self.find_holder(port),
-            Up::Exit { keeps: Some(kept), .. } => return Some(LifeEnd::Renewed(kept)),
+            Up::Exit { keeps: Some(kept), .. } => return Some(HeartRunEnd::Renewed(kept)),
             Up::Exit { clean, restart: None, .. } => {
-                return Some(LifeEnd::Final(if clean { End::Clean } else { End::Unclean }));
+                return Some(HeartRunEnd::Final(if clean { DaemonEnd::Clean } else { DaemonEnd::Unclean }));
             }
             Up::Exit { restart: Some(pause), clean, .. } => {
-                return Some(LifeEnd::Again(pause, if clean { End::Clean } else { End::Unclean }));
+                return Some(HeartRunEnd::Again(
+                    pause,
+                    if clean { DaemonEnd::Clean } else { DaemonEnd::Unclean },
+                ));
             }
         }
         None
@@ -520,7 +528,7 @@ impl Daemon {
         limit: Duration,
         epoch: Option<Epoch>,
     ) {
-        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
+        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.run_number);
         let (end, ended) = oneshot::channel::<()>();
         self.agents_at_work.retain(|_, end| !end.is_closed());
         self.agents_at_work.insert(ticket, end);
@@ -536,7 +544,7 @@ impl Daemon {
     }
 
     fn find_holder(&self, port: u16) {
-        let (done, born) = (self.done.0.clone(), self.life);
+        let (done, born) = (self.done.0.clone(), self.run_number);
         errands::spawn_blocking(move || {
             let name = ports::holder(port);
             let _ = done.send((born, Down::PortHolder { port, name }));
@@ -544,8 +552,8 @@ impl Daemon {
     }
 
     fn fence(&self, ticket: Ticket, node: NodeIndex) {
-        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
-        let name = self.parts.agents.duties().members[node.0].clone();
+        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.run_number);
+        let name = self.parts.agents.host_config().members[node.0].clone();
         tokio::spawn(async move {
             let outcome = agents.fence(&name).await;
             let _ = done.send((born, Down::Fenced { ticket, outcome }));
@@ -554,7 +562,7 @@ impl Daemon {
 
     /// Communication is up: starts the clients that run beside the cluster, and checks the fencing device.
     fn take_part(&mut self) {
-        if self.parts.agents.duties().ipfail {
+        if self.parts.agents.host_config().ipfail {
             self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
         }
         if self.clients.is_none() {
@@ -600,9 +608,9 @@ impl Daemon {
         self.events_dropped = !waits;
     }
 
-    fn remember(&mut self, member: MemberIndex, heard: Heard) {
-        let duties = self.parts.agents.duties();
-        let Some(name) = duties.members.get(member.place()).cloned() else { return };
+    fn remember(&mut self, member: MemberIndex, heard: LastHeard) {
+        let duties = self.parts.agents.host_config();
+        let Some(name) = duties.members.get(member.index()).cloned() else { return };
         // Our own generation was raised above the one that the other node has heard.
         if name != duties.me {
             self.heard = Some(heard);
@@ -629,8 +637,8 @@ impl Daemon {
     }
 
     /// Writes to the ledger. The core asks for one write at a time.
-    fn write(&self, durable: Durable) {
-        let (done, born, journal) = (self.done.0.clone(), self.life, self.parts.journal.clone());
+    fn write(&self, durable: DurableState) {
+        let (done, born, journal) = (self.done.0.clone(), self.run_number, self.parts.journal.clone());
         let ledger = self.ledger.clone();
         errands::on_disk(move || {
             let ok = ledger.is_some_and(|ledger| {
@@ -647,11 +655,11 @@ impl Daemon {
 
     // ---- people -------------------------------------------------------------------------------------------------
 
-    fn question(&mut self, life: &mut Life, question: Question) {
+    fn question(&mut self, life: &mut HeartRun, question: ControlQuestion) {
         match question {
-            Question::Status(answer) => life.wants_status(answer),
-            Question::Order(request, answer) => {
-                self.say(Level::Info, format!("ordered through the control socket: {}", request.wish));
+            ControlQuestion::Status(answer) => life.wants_status(answer),
+            ControlQuestion::Order(request, answer) => {
+                self.say(Level::Info, format!("ordered through the control socket: {}", request.user_order));
                 match self.parts.plan.order(&request) {
                     Ok(Order::Leave) => self.order_leave(life, Some(answer)),
                     Ok(order) => {
@@ -661,12 +669,12 @@ impl Daemon {
                     Err(why) => drop(answer.send(Answer::Refused(why))),
                 }
             }
-            Question::Measure(time) => life.send(Down::Measure(time)),
-            Question::Say(fields) => life.send(Down::Script(fields)),
+            ControlQuestion::Measure(time) => life.send(Down::Measure(time)),
+            ControlQuestion::Say(fields) => life.send(Down::Script(fields)),
         }
     }
 
-    fn order(&mut self, life: &mut Life, order: Order) -> OrderId {
+    fn order(&mut self, life: &mut HeartRun, order: Order) -> OrderId {
         self.next_order += 1;
         let id = OrderId(self.next_order);
         life.send(Down::Order { id, order });
@@ -675,7 +683,7 @@ impl Daemon {
 
     /// Orders the heart to leave the cluster. The asker is answered when this daemon ends, so the order survives if the
     /// heart's run ends for another one at this moment.
-    fn order_leave(&mut self, life: &mut Life, asker: Option<oneshot::Sender<Answer>>) {
+    fn order_leave(&mut self, life: &mut HeartRun, asker: Option<oneshot::Sender<Answer>>) {
         self.leave_askers.extend(asker);
         self.leave_when_done();
         if !mem::replace(&mut life.leaves, true) {
@@ -683,7 +691,7 @@ impl Daemon {
         }
     }
 
-    fn reply(&mut self, life: &mut Life, order: OrderId, answer: Answer) {
+    fn reply(&mut self, life: &mut HeartRun, order: OrderId, answer: Answer) {
         let refused = matches!(answer, Answer::Refused(_) | Answer::TimedOut(_));
         if refused && self.next.take_if(|(renewal, _)| *renewal == order).is_some() {
             let text = "the old configuration stays: HUP asks again for the new one";
@@ -696,20 +704,20 @@ impl Daemon {
         life.orders.remove(&order).map(|asker| asker.send(answer));
     }
 
-    fn signal(&mut self, life: &mut Life, signal: Sign) {
+    fn signal(&mut self, life: &mut HeartRun, signal: SignalMeaning) {
         match signal {
-            Sign::End(name) if self.leaving => {
+            SignalMeaning::Terminate(name) if self.leaving => {
                 self.say(Level::Info, format!("{name} received again: still leaving"));
             }
-            Sign::End(name) => {
+            SignalMeaning::Terminate(name) => {
                 self.say(Level::Info, format!("{name} received: leaving the cluster"));
                 self.order_leave(life, None);
             }
-            Sign::Debug(everything) => self.debug(everything),
-            Sign::Reload if self.leaving => {
+            SignalMeaning::Debug(everything) => self.debug(everything),
+            SignalMeaning::Reload if self.leaving => {
                 self.say(Level::Info, "HUP received while leaving: nothing is read again".to_owned());
             }
-            Sign::Reload => self.hang_up(life),
+            SignalMeaning::Reload => self.hang_up(life),
         }
     }
 
@@ -723,7 +731,7 @@ impl Daemon {
 
     /// HUP: uses new keys at once. For other changes a new run of the heart begins as soon as no group moves;
     /// everything goes on running meanwhile. Changes of what runs where are named in the log, and nothing is done.
-    fn hang_up(&mut self, life: &mut Life) {
+    fn hang_up(&mut self, life: &mut HeartRun) {
         self.parts.notify.reloading();
         let Reread { keys, config, losses } = (self.parts.reread)(&self.parts.known);
         self.parts.heart.losses.clone_from(&losses);
@@ -753,10 +761,10 @@ impl Daemon {
     }
 
     /// Whether a new run of the heart is to begin.
-    fn compare(&mut self, life: &mut Life, config: Config, same_keys: bool) -> bool {
+    fn compare(&mut self, life: &mut HeartRun, config: Config, same_keys: bool) -> bool {
         let mut changes = self.parts.plan.changes(&config.plan);
         if changes == Changes::default() && *self.parts.parameters.borrow() != config.parameters {
-            changes.renewal.push("what scripts see of ha.cf".to_owned());
+            changes.reload.push("what scripts see of ha.cf".to_owned());
         }
         for change in &changes.restart {
             self.say(Level::Warning, format!("a restart is needed for: {change}"));
@@ -765,7 +773,7 @@ impl Daemon {
             return false;
         }
         // A change that was taken back before it was applied leaves nothing to do, but another order may be on its way.
-        if changes.renewal.is_empty() && self.next.is_none() {
+        if changes.reload.is_empty() && self.next.is_none() {
             let text = match same_keys {
                 true => "Configuration unchanged.",
                 false => "nothing new",
@@ -775,12 +783,12 @@ impl Daemon {
             self.say(Level::Info, text);
             return false;
         }
-        for change in &changes.renewal {
+        for change in &changes.reload {
             self.say(Level::Info, format!("new in the files: {change}"));
         }
-        let born = config.plan.begin_life(&self.parts.state, &self.parts.journal);
+        let born = config.plan.begin_run(&self.parts.state, &self.parts.journal);
         let identity = match born {
-            Ok(Birth { identity, .. }) => identity,
+            Ok(RunStart { identity, .. }) => identity,
             Err(error) => {
                 self.say(
                     Level::Error,
@@ -792,14 +800,14 @@ impl Daemon {
         let mut equipment = (self.parts.equip)(&config);
         equipment.heart.losses.clone_from(&self.parts.heart.losses);
         self.say(Level::Info, "Heartbeat restart triggered.".to_owned());
-        let order = self.order(life, Order::Renew);
-        self.next = Some((order, Box::new(Next { config, equipment, identity })));
+        let order = self.order(life, Order::Reload);
+        self.next = Some((order, Box::new(NextRun { config, equipment, identity })));
         true
     }
 
     // ---- status -------------------------------------------------------------------------------------------------
 
-    fn status(&mut self, life: &mut Life, status: heart::Status, heart: HeartStats) {
+    fn status(&mut self, life: &mut HeartRun, status: heart::Status, heart: HeartStats) {
         if !self.ready {
             self.ready = true;
             if let Some(reason) = &heart.realtime_refused {
@@ -814,14 +822,14 @@ impl Daemon {
                     format!("memory is not locked: {reason}; short of memory, beats may be late"),
                 );
             }
-            let Duties { me, cluster, .. } = self.parts.agents.duties().as_ref();
+            let HostConfig { me, cluster, .. } = self.parts.agents.host_config().as_ref();
             if !self.leaving {
                 self.parts.notify.ready(&format!("{me} in cluster {cluster}"));
             }
         }
-        let duties = self.parts.agents.duties();
+        let duties = self.parts.agents.host_config();
         let service_interfaces = report::service_interfaces(duties);
-        let daemon = report::Daemon {
+        let daemon = report::DaemonInfo {
             ipfail: duties.ipfail,
             control_groups_missing: self.parts.agents.control_groups_missing(),
             rights_missing: rights::lacks(duties)
@@ -834,20 +842,26 @@ impl Daemon {
             config: self.parts.config_dir.display().to_string(),
         };
         let report = match status {
-            heart::Status::R1(cluster) => {
-                AnyReport::R1(Box::new(Report { cluster: *cluster, daemon, heart, service_interfaces }))
-            }
-            heart::Status::Native(cluster) => {
-                AnyReport::Native(Box::new(Report { cluster: *cluster, daemon, heart, service_interfaces }))
-            }
+            heart::Status::R1(cluster) => AnyStatusReport::R1(Box::new(StatusReport {
+                cluster: *cluster,
+                daemon,
+                heart,
+                service_interfaces,
+            })),
+            heart::Status::Native(cluster) => AnyStatusReport::Native(Box::new(StatusReport {
+                cluster: *cluster,
+                daemon,
+                heart,
+                service_interfaces,
+            })),
         };
         let text = report.write().map_err(|error| error.to_string());
-        life.told(text.map(|text| StateText { text: text.into(), face: report.digest_of_face() }));
+        life.answer_askers(text.map(|text| StateText { text: text.into(), digest: report.stable_digest() }));
     }
 
     // ---- the service manager ------------------------------------------------------------------------------------
 
-    fn tell_load(&self, life: &mut Life) {
+    fn tell_load(&self, life: &mut HeartRun) {
         if let Ok(text) = fs::read_to_string("/proc/loadavg") {
             life.send(Down::Load(text.lines().next().unwrap_or_default().to_owned()));
         }
@@ -862,7 +876,7 @@ impl Daemon {
 
     /// Tells the service manager's watchdog that the daemon lives. That this runs shows that the control plane makes
     /// progress; the heart's counter shows it for the heart.
-    fn watch(&mut self, life: &mut Life) {
+    fn watch(&mut self, life: &mut HeartRun) {
         let progress = life.heart.progress();
         if life.watch.moved(progress) {
             self.parts.notify.alive();
@@ -882,16 +896,16 @@ struct Swept {
     /// Something that could not be stopped may still run.
     left: bool,
     /// The resources that ran and go on running.
-    kept: Found,
+    kept: SurveyFindings,
     /// The resources that surely ran and could not be stopped.
-    stuck: Vec<ResourceId>,
+    stop_failed: Vec<ResourceId>,
 }
 
 /// Stops whatever runs of our groups before this node sends its first beat, and removes the gates that are no longer
 /// needed.
 async fn sweep(agents: Agents, journal: Journal, progress: Progress) -> Swept {
     let swept = sweep_groups(&agents, &journal, &progress).await;
-    let (duties, held) = (Arc::clone(agents.duties()), swept.stuck.clone());
+    let (duties, held) = (Arc::clone(agents.host_config()), swept.stop_failed.clone());
     let gates = errands::spawn_blocking(move || leftovers::sweep_gates(&duties, &held)).await;
     for (level, text) in gates.unwrap_or_default() {
         journal.say(level, text);
@@ -902,7 +916,7 @@ async fn sweep(agents: Agents, journal: Journal, progress: Progress) -> Swept {
 async fn sweep_groups(agents: &Agents, journal: &Journal, progress: &Progress) -> Swept {
     let addresses = leftovers::kernel();
     let found = leftovers::survey(agents, &addresses, progress).await;
-    if agents.duties().alone {
+    if agents.host_config().is_only_node {
         return adopt(agents, found);
     }
     let surely: Vec<ResourceId> =
@@ -912,14 +926,14 @@ async fn sweep_groups(agents: &Agents, journal: &Journal, progress: &Progress) -
     say_what_is_left(agents, journal, &left);
     let is_left = !left.is_empty();
     let stuck = left.into_iter().map(|(id, _)| id).filter(|id| surely.contains(id)).collect();
-    Swept { left: is_left, kept: Vec::new(), stuck }
+    Swept { left: is_left, kept: Vec::new(), stop_failed: stuck }
 }
 
-fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
+fn say_what_is_left(agents: &Agents, journal: &Journal, left: &SurveyFindings) {
     if left.is_empty() {
         return;
     }
-    let names: Vec<&str> = left.iter().map(|(id, _)| agents.duties().name(*id)).collect();
+    let names: Vec<&str> = left.iter().map(|(id, _)| agents.host_config().name(*id)).collect();
     let names = names.join(" ");
     let text =
         format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
@@ -927,20 +941,20 @@ fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
 }
 
 /// If no other node can own it, a running resource may go on: the first start finds it running.
-fn adopt(agents: &Agents, found: Found) -> Swept {
+fn adopt(agents: &Agents, found: SurveyFindings) -> Swept {
     for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
-        let name = agents.duties().name(*id);
+        let name = agents.host_config().name(*id);
         agents.note(
             *id,
             Level::Info,
             format!("{name} runs from an earlier life: kept, there is no other node"),
         );
     }
-    Swept { left: false, kept: found, stuck: Vec::new() }
+    Swept { left: false, kept: found, stop_failed: Vec::new() }
 }
 
 /// The state that belongs to one run of the heart.
-struct Life {
+struct HeartRun {
     heart: heart::Handle,
     /// What the ring had no room for, oldest first.
     backlog: VecDeque<Down>,
@@ -948,13 +962,13 @@ struct Life {
     /// The heart was told to leave.
     leaves: bool,
     /// Clients that wait for the status.
-    askers: Vec<oneshot::Sender<Told>>,
+    askers: Vec<oneshot::Sender<StateResult>>,
     asked: bool,
     newest: Option<(Instant, StateText)>,
     watch: Watch,
 }
 
-impl Life {
+impl HeartRun {
     fn new(heart: heart::Handle) -> Self {
         Self {
             heart,
@@ -983,7 +997,7 @@ impl Life {
         }
     }
 
-    fn wants_status(&mut self, answer: oneshot::Sender<Told>) {
+    fn wants_status(&mut self, answer: oneshot::Sender<StateResult>) {
         match &self.newest {
             Some((taken, status)) if taken.elapsed() < STATUS_AGE_MAX => {
                 drop(answer.send(Ok(status.clone())))
@@ -1003,7 +1017,7 @@ impl Life {
         }
     }
 
-    fn told(&mut self, told: Told) {
+    fn answer_askers(&mut self, told: StateResult) {
         self.asked = false;
         if let Ok(status) = &told {
             self.newest = Some((Instant::now(), status.clone()));
@@ -1034,8 +1048,8 @@ impl Watch {
 }
 
 /// The meaning of a signal.
-enum Sign {
-    End(&'static str),
+enum SignalMeaning {
+    Terminate(&'static str),
     Reload,
     /// Whether everything is logged, or only as much as was asked for at the start.
     Debug(bool),
@@ -1066,13 +1080,13 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Sign {
+    async fn next(&mut self) -> SignalMeaning {
         tokio::select! {
-            _ = self.term.recv() => Sign::End("TERM"),
-            _ = self.int.recv() => Sign::End("INT"),
-            _ = self.hup.recv() => Sign::Reload,
-            _ = self.usr1.recv() => Sign::Debug(true),
-            _ = self.usr2.recv() => Sign::Debug(false),
+            _ = self.term.recv() => SignalMeaning::Terminate("TERM"),
+            _ = self.int.recv() => SignalMeaning::Terminate("INT"),
+            _ = self.hup.recv() => SignalMeaning::Reload,
+            _ = self.usr1.recv() => SignalMeaning::Debug(true),
+            _ = self.usr2.recv() => SignalMeaning::Debug(false),
         }
     }
 }

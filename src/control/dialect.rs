@@ -7,43 +7,43 @@ use locum_core::{
     config::Changes,
     model::{
         holding::Holding,
-        identity::{Heard, ResourceId},
+        identity::{LastHeard, ResourceId},
         keys::Keys,
         note::Level,
         order::Order,
     },
-    native::{self, plan::Member},
+    native::{self, plan::NativeMember},
     r1::{
-        director::{self, Director},
+        director::{self, R1Director},
         plan,
     },
 };
 
-use super::{ledger::Ledger, state::State};
+use super::{ledger::Ledger, state::StateDirs};
 use crate::{
-    duties::Duties,
-    heart::{self, Mind},
-    voice::{journal::Journal, socket::Request},
+    heart::{self, Director},
+    host_config::HostConfig,
+    observe::{journal::Journal, socket::OrderRequest},
 };
 
 /// A checked configuration of either dialect.
 #[derive(Clone, Debug)]
 pub enum Plan {
     /// From `ha.cf` and `haresources`.
-    R1(Arc<plan::Plan>),
-    Native(Arc<native::plan::Plan>),
+    R1(Arc<plan::R1Plan>),
+    Native(Arc<native::plan::NativePlan>),
 }
 
 /// This member's identity in the run that begins.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    R1(director::Identity),
-    Native(native::director::Identity),
+    R1(director::R1Identity),
+    Native(native::director::NativeIdentity),
 }
 
 /// A run that begins: the member's identity, and its ledger.
 #[derive(Debug)]
-pub struct Birth {
+pub struct RunStart {
     pub identity: Identity,
     /// Present for a member of a native cluster.
     pub ledger: Option<Ledger>,
@@ -52,16 +52,16 @@ pub struct Birth {
 impl Identity {
     /// Adds the resources that an earlier daemon left running and that could not be stopped.
     #[must_use]
-    pub fn with_stuck(mut self, found: Vec<ResourceId>) -> Self {
-        let (Self::R1(director::Identity { stuck, .. })
-        | Self::Native(native::director::Identity { stuck, .. })) = &mut self;
+    pub fn with_stop_failed(mut self, found: Vec<ResourceId>) -> Self {
+        let (Self::R1(director::R1Identity { stop_failed: stuck, .. })
+        | Self::Native(native::director::NativeIdentity { stop_failed: stuck, .. })) = &mut self;
         *stuck = found;
         self
     }
 
     /// Adds the groups that the earlier run goes on holding, and the newest that it heard of its peer.
     #[must_use]
-    pub fn with_past(mut self, kept: Holding, newest: Option<Heard>) -> Self {
+    pub fn with_past(mut self, kept: Holding, newest: Option<LastHeard>) -> Self {
         if let Self::R1(identity) = &mut self {
             identity.keeps = Some(kept);
             identity.peer_heard = identity.peer_heard.max(newest);
@@ -74,28 +74,28 @@ impl Plan {
     /// Whether this member only votes.
     #[must_use]
     pub fn is_witness(&self) -> bool {
-        matches!(self, Self::Native(plan) if matches!(plan.me, Member::Witness(_)))
+        matches!(self, Self::Native(plan) if matches!(plan.me, NativeMember::Witness(_)))
     }
 
     /// The host config of this plan.
     #[must_use]
-    pub fn duties(&self) -> Duties {
+    pub fn host_config(&self) -> HostConfig {
         match self {
-            Self::R1(plan) => Duties::from(plan.as_ref()),
-            Self::Native(plan) => Duties::from(plan.as_ref()),
+            Self::R1(plan) => HostConfig::from(plan.as_ref()),
+            Self::Native(plan) => HostConfig::from(plan.as_ref()),
         }
     }
 
     /// The director of a run that begins now. `None` for an identity of the other dialect.
     #[must_use]
-    pub fn mind(&self, keys: Keys, identity: Identity) -> Option<Mind> {
+    pub fn director(&self, keys: Keys, identity: Identity) -> Option<Director> {
         let now = heart::now();
         match (self, identity) {
             (Self::R1(plan), Identity::R1(identity)) => {
-                Some(Director::new(Arc::clone(plan), keys, identity, now).into())
+                Some(R1Director::new(Arc::clone(plan), keys, identity, now).into())
             }
             (Self::Native(plan), Identity::Native(identity)) => {
-                Some(native::director::Director::new(Arc::clone(plan), keys, identity, now).into())
+                Some(native::director::NativeDirector::new(Arc::clone(plan), keys, identity, now).into())
             }
             _ => None,
         }
@@ -133,14 +133,14 @@ impl Plan {
     ///
     /// # Errors
     /// Another daemon has this member's place, or what must be remembered cannot be read or written.
-    pub fn begin_life(&self, state: &State, journal: &Journal) -> anyhow::Result<Birth> {
-        for doubt in state.place().take(&self.duties())? {
+    pub fn begin_run(&self, state: &StateDirs, journal: &Journal) -> anyhow::Result<RunStart> {
+        for doubt in state.reservation().take(&self.host_config())? {
             journal.say(Level::Warning, doubt);
         }
         match self {
             Self::R1(plan) => {
                 let identity = Identity::R1(super::r1::begin(state, plan)?);
-                Ok(Birth { identity, ledger: None })
+                Ok(RunStart { identity, ledger: None })
             }
             Self::Native(plan) => {
                 let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
@@ -163,9 +163,9 @@ impl Plan {
     ///
     /// # Errors
     /// Why it cannot be translated, with the possible values.
-    pub fn order(&self, request: &Request) -> Result<Order, String> {
+    pub fn order(&self, request: &OrderRequest) -> Result<Order, String> {
         match self {
-            Self::R1(_) => super::r1::order(&request.wish),
+            Self::R1(_) => super::r1::order(&request.user_order),
             Self::Native(plan) => super::native::order(plan, request),
         }
     }

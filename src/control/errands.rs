@@ -48,17 +48,17 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// The stack of one thread.
 const STACK_BYTES: usize = 512 * 1024;
 
-type Work = Box<dyn FnOnce() + Send>;
+type PoolWork = Box<dyn FnOnce() + Send>;
 
 struct Pool {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     comes: Condvar,
     always: usize,
     most: usize,
 }
 
-struct State {
-    waiting: VecDeque<Work>,
+struct PoolState {
+    waiting: VecDeque<PoolWork>,
     idle: usize,
     threads: usize,
 }
@@ -260,11 +260,11 @@ impl std::error::Error for Lost {}
 
 impl Pool {
     const fn new(always: usize, most: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), idle: 0, threads: 0 };
+        let state = PoolState { waiting: VecDeque::new(), idle: 0, threads: 0 };
         Self { state: Mutex::new(state), comes: Condvar::new(), always, most }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         lock(&self.state)
     }
 
@@ -281,7 +281,7 @@ impl Pool {
         Errand { outcome, finished }
     }
 
-    fn add(&'static self, work: Work) {
+    fn add(&'static self, work: PoolWork) {
         let mut state = self.lock();
         state.waiting.push_back(work);
         if state.waiting.len() > state.idle && state.threads < self.most {
@@ -314,7 +314,7 @@ impl Pool {
         }
     }
 
-    fn add_thread(&'static self, state: &mut State) -> io::Result<()> {
+    fn add_thread(&'static self, state: &mut PoolState) -> io::Result<()> {
         let builder = thread::Builder::new().name("errand".to_owned()).stack_size(STACK_BYTES);
         builder.spawn(|| self.work())?;
         state.threads += 1;

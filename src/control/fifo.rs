@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::voice::{journal::Journal, socket::Question};
+use crate::observe::{journal::Journal, socket::ControlQuestion};
 
 /// The FIFO's name in the state directory.
 pub const NAME: &str = "fifo";
@@ -34,7 +34,7 @@ const FIELDS_MAX: usize = 64;
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Names and values, in their order.
-pub type Fields = Vec<(String, String)>;
+pub type MessageFields = Vec<(String, String)>;
 
 /// Makes the FIFO if it does not exist, and opens it for reading. Another file of its name is put aside: a script that
 /// wrote before there was a FIFO made one.
@@ -64,7 +64,7 @@ fn make(path: &Path) -> io::Result<()> {
 
 /// Reads until the future is dropped. Each message waits until the daemon takes it; meanwhile writers wait when the
 /// FIFO is full.
-pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<Question>, journal: Journal) {
+pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<ControlQuestion>, journal: Journal) {
     let mut cutter = Cutter::default();
     let mut buffer = [0; 4096];
     let (mut dropped, mut reason, mut told) = (0_u64, "", None::<Instant>);
@@ -80,7 +80,7 @@ pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<Question>, j
         for byte in &buffer[..length] {
             match cutter.take(*byte) {
                 None => {}
-                Some(Ok(fields)) => match questions.send(Question::Say(fields)).await {
+                Some(Ok(fields)) => match questions.send(ControlQuestion::Say(fields)).await {
                     Ok(()) => {}
                     // The receiver is gone: the daemon ends.
                     Err(_) => return,
@@ -108,25 +108,28 @@ struct Cutter {
     line: Vec<u8>,
     /// The line is longer than allowed.
     overlong: bool,
-    place: Place,
+    frame: FrameState,
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum FrameState {
     #[default]
     Outside,
     /// In a classic frame: the fields so far, or why the frame is invalid.
-    Classic(Result<Fields, &'static str>),
+    Classic(Result<MessageFields, &'static str>),
     /// In a netstring frame: the bytes so far.
     Netstring(Vec<u8>),
 }
 
 impl Cutter {
     /// Takes one byte. Returns a message if this byte was its last, or what was wrong with the piece that it ends.
-    fn take(&mut self, byte: u8) -> Option<Result<Fields, &'static str>> {
+    fn take(&mut self, byte: u8) -> Option<Result<MessageFields, &'static str>> {
         if byte != b'\n' {
-            let most =
-                if matches!(self.place, Place::Netstring(_)) { FRAME_BYTES_MAX } else { LINE_BYTES_MAX - 1 };
+            let most = if matches!(self.frame, FrameState::Netstring(_)) {
+                FRAME_BYTES_MAX
+            } else {
+                LINE_BYTES_MAX - 1
+            };
             match self.line.len() < most {
                 true => self.line.push(byte),
                 false => self.overlong = true,
@@ -138,18 +141,18 @@ impl Cutter {
         self.end_line(&line, overlong)
     }
 
-    fn end_line(&mut self, line: &[u8], overlong: bool) -> Option<Result<Fields, &'static str>> {
+    fn end_line(&mut self, line: &[u8], overlong: bool) -> Option<Result<MessageFields, &'static str>> {
         // Some senders end a frame with a NUL.
         let line = line.strip_prefix(b"\0").unwrap_or(line);
-        match std::mem::take(&mut self.place) {
-            Place::Outside => self.begin(line).then_some(Err("text outside of a frame")),
-            Place::Classic(fields) if line == b"<<<" => Some(fields),
-            Place::Classic(_) if line == b">>>" || line == b"###" => {
+        match std::mem::take(&mut self.frame) {
+            FrameState::Outside => self.begin(line).then_some(Err("text outside of a frame")),
+            FrameState::Classic(fields) if line == b"<<<" => Some(fields),
+            FrameState::Classic(_) if line == b">>>" || line == b"###" => {
                 self.begin(line);
                 Some(Err("a frame without an end"))
             }
-            Place::Classic(fields) => {
-                self.place = Place::Classic(fields.and_then(|mut fields| {
+            FrameState::Classic(fields) => {
+                self.frame = FrameState::Classic(fields.and_then(|mut fields| {
                     if overlong {
                         return Err("a line of 512 bytes or more");
                     }
@@ -161,7 +164,7 @@ impl Cutter {
                 }));
                 None
             }
-            Place::Netstring(mut body) => {
+            FrameState::Netstring(mut body) => {
                 if overlong || body.len() + line.len() >= FRAME_BYTES_MAX {
                     return Some(Err("a frame that is too long"));
                 }
@@ -170,7 +173,7 @@ impl Cutter {
                     Some(whole) => Some(netstrings(whole)),
                     None => {
                         body.push(b'\n');
-                        self.place = Place::Netstring(body);
+                        self.frame = FrameState::Netstring(body);
                         None
                     }
                 }
@@ -181,8 +184,8 @@ impl Cutter {
     /// Takes a line between frames. Returns whether it is invalid: it begins no frame and is not empty.
     fn begin(&mut self, line: &[u8]) -> bool {
         match line {
-            b">>>" => self.place = Place::Classic(Ok(Vec::new())),
-            b"###" => self.place = Place::Netstring(Vec::new()),
+            b">>>" => self.frame = FrameState::Classic(Ok(Vec::new())),
+            b"###" => self.frame = FrameState::Netstring(Vec::new()),
             b"" => {}
             _ => return true,
         }
@@ -205,7 +208,7 @@ fn field(line: &[u8]) -> Result<(String, String), &'static str> {
 }
 
 /// The fields of a netstring frame, each `LENGTH:(0)NAME=VALUE,`.
-fn netstrings(mut rest: &[u8]) -> Result<Fields, &'static str> {
+fn netstrings(mut rest: &[u8]) -> Result<MessageFields, &'static str> {
     const BAD: &str = "a netstring with a wrong length";
     let mut fields = Vec::new();
     while !rest.is_empty() {
@@ -229,8 +232,9 @@ mod tests {
 
     fn cut(text: &[u8]) -> Vec<Result<Vec<String>, &'static str>> {
         let mut cutter = Cutter::default();
-        let joined =
-            |fields: Fields| fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let joined = |fields: MessageFields| {
+            fields.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+        };
         text.iter().filter_map(|&byte| cutter.take(byte)).map(|cut| cut.map(joined)).collect()
     }
 

@@ -16,10 +16,10 @@ use std::{
 };
 
 use locum_core::{
-    model::{claim::Durable, note::Level},
+    model::{claim::DurableState, note::Level},
     native::{
-        ledger::{Content, Memory, judge},
-        wire::members::Members,
+        ledger::{LedgerContent, RecoveredLedger, recover},
+        wire::members::MemberTable,
     },
 };
 
@@ -32,7 +32,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Ledger {
     files: [PathBuf; 2],
-    members: Members,
+    members: MemberTable,
     cluster: String,
     member: String,
     generation: u64,
@@ -44,9 +44,9 @@ pub struct Ledger {
 
 /// The content of the ledger at the start.
 #[derive(Debug)]
-pub struct Found {
+pub struct LoadedLedger {
     /// The member's memory; `None` if nothing reliable was found.
-    pub durable: Option<Durable>,
+    pub durable: Option<DurableState>,
     /// The highest generation that the member is known to have used; 0 if none.
     pub generation: u64,
     /// A remark for the administrator, with the path.
@@ -60,9 +60,9 @@ impl Ledger {
         directory: &Path,
         cluster: &str,
         member: &str,
-        members: Members,
+        members: MemberTable,
         lived: Option<u64>,
-    ) -> (Self, Found) {
+    ) -> (Self, LoadedLedger) {
         let files = ["a", "b"].map(|which| directory.join(format!("ledger-{cluster}-{which}")));
         let texts = files.each_ref().map(|path| match read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -70,13 +70,13 @@ impl Ledger {
             text => Some(text.unwrap_or_default()),
         });
         let texts = texts.each_ref().map(|text| text.as_deref());
-        let memory = judge(texts, cluster, member, &members, lived);
-        let Memory { durable, generation, sequence, next, note } = memory;
+        let memory = recover(texts, cluster, member, &members, lived);
+        let RecoveredLedger { durable, generation, sequence, next, note } = memory;
         let place = directory.display();
         let note = note.map(|(level, text)| (level, format!("{place}: {text}")));
         let (cluster, member) = (cluster.to_owned(), member.to_owned());
         let ledger = Self { files, members, cluster, member, generation, sequence, next, failed: false };
-        (ledger, Found { durable, generation, note })
+        (ledger, LoadedLedger { durable, generation, note })
     }
 
     /// Begins a run with this generation. The memory is marked with it, so that a copy of an older memory is
@@ -84,7 +84,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn begin(&mut self, generation: u64, durable: Option<&Durable>) -> io::Result<()> {
+    pub fn begin(&mut self, generation: u64, durable: Option<&DurableState>) -> io::Result<()> {
         self.generation = generation;
         durable.map_or(Ok(()), |durable| self.write(durable))
     }
@@ -93,8 +93,8 @@ impl Ledger {
     ///
     /// # Errors
     /// Those of the system; the earlier content is still there then.
-    pub fn write(&mut self, durable: &Durable) -> io::Result<()> {
-        let content = Content {
+    pub fn write(&mut self, durable: &DurableState) -> io::Result<()> {
+        let content = LedgerContent {
             cluster: self.cluster.clone(),
             member: self.member.clone(),
             generation: self.generation,
@@ -109,7 +109,7 @@ impl Ledger {
 
     /// As [`Self::write`]. Returns whether it is on the disk and, for the first of several failures, a message for the
     /// log.
-    pub fn try_to_write(&mut self, durable: &Durable) -> (bool, Option<String>) {
+    pub fn try_to_write(&mut self, durable: &DurableState) -> (bool, Option<String>) {
         let Err(error) = self.write(durable) else { return (true, None) };
         let is_news = !std::mem::replace(&mut self.failed, true);
         let path = self.files[self.next].display();
@@ -144,17 +144,17 @@ mod tests {
 
     use super::*;
 
-    fn open(directory: &Path, lived: Option<u64>) -> (Ledger, Found) {
-        let members = Members::new(["web1", "web2"].map(String::from));
+    fn open(directory: &Path, lived: Option<u64>) -> (Ledger, LoadedLedger) {
+        let members = MemberTable::new(["web1", "web2"].map(String::from));
         Ledger::open(directory, "shop", "web1", members, lived)
     }
 
-    fn durable(ceiling: u64) -> Durable {
-        Durable { ceiling, longest_lease: Duration::from_secs(1), set: 1, ..Durable::default() }
+    fn durable(ceiling: u64) -> DurableState {
+        DurableState { ceiling, longest_lease: Duration::from_secs(1), set: 1, ..DurableState::default() }
     }
 
     #[test]
-    fn each_life_finds_what_the_last_one_wrote() {
+    fn each_run_finds_what_the_last_one_wrote() {
         let directory = tempfile::tempdir().unwrap();
         let (mut ledger, found) = open(directory.path(), None);
         assert_eq!((found.durable, found.generation), (None, 0));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_takes_nothing_is_told_once() {
+    fn a_disk_that_takes_nothing_is_reported_once() {
         let directory = tempfile::tempdir().unwrap();
         let (mut ledger, _) = open(directory.path(), None);
         ledger.write(&durable(10)).unwrap();

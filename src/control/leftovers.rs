@@ -34,8 +34,8 @@ use tokio::{
 
 use super::{agents::Agents, errands::spawn_blocking};
 use crate::{
-    duties::{self, Duties},
     heart::places_of,
+    host_config::{self, HostConfig},
 };
 
 /// How many agents are asked at the same time.
@@ -45,12 +45,12 @@ const STOP_TRIES: u32 = 10;
 const STOP_PAUSE: Duration = Duration::from_secs(1);
 
 /// Access to the addresses of a machine. Calls block.
-pub trait Addresses: Send + Sync {
+pub trait AddressAccess: Send + Sync {
     /// Reads all addresses of the machine.
     ///
     /// # Errors
     /// When the kernel does not answer.
-    fn look(&self) -> io::Result<Register>;
+    fn look(&self) -> io::Result<AddressSnapshot>;
 
     /// Removes these addresses. It is not an error if one does not exist.
     ///
@@ -61,12 +61,12 @@ pub trait Addresses: Send + Sync {
 
 /// The addresses of a machine at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Register {
+pub struct AddressSnapshot {
     interfaces: Vec<Interface>,
     addresses: BTreeMap<IpAddr, Vec<InterfaceAddress>>,
 }
 
-impl Register {
+impl AddressSnapshot {
     /// Makes the register of these interfaces and addresses.
     #[must_use]
     pub fn new(interfaces: Vec<Interface>, addresses: Vec<InterfaceAddress>) -> Self {
@@ -104,24 +104,24 @@ impl Register {
 }
 
 /// The findings of a survey: a resource, and what its agent or the kernel says of it.
-pub type Found = Vec<(ResourceId, Outcome)>;
+pub type SurveyFindings = Vec<(ResourceId, Outcome)>;
 
 /// The addresses in the kernel.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Kernel;
+pub struct KernelAddresses;
 
 /// The addresses in the kernel, shared.
 #[must_use]
-pub fn kernel() -> Arc<dyn Addresses> {
-    Arc::new(Kernel)
+pub fn kernel() -> Arc<dyn AddressAccess> {
+    Arc::new(KernelAddresses)
 }
 
 /// How far a survey or a sweep has come, for clients that ask meanwhile.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<Stage>>);
+pub struct Progress(Arc<Mutex<ProgressState>>);
 
 #[derive(Debug, Default)]
-struct Stage {
+struct ProgressState {
     /// The leftovers found so far are being stopped.
     stops: bool,
     /// The resources whose agents are being asked, and since when.
@@ -137,20 +137,20 @@ struct Stage {
 const NAMED_MAX: usize = 8;
 
 impl Progress {
-    fn stage(&self) -> MutexGuard<'_, Stage> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, all: usize) {
-        *self.stage() = Stage { all, ..Stage::default() };
+        *self.state() = ProgressState { all, ..ProgressState::default() };
     }
 
     fn ask(&self, id: ResourceId, name: String) {
-        self.stage().asked.insert(id, (name, Instant::now()));
+        self.state().asked.insert(id, (name, Instant::now()));
     }
 
     fn answer(&self, id: ResourceId, outcome: &Outcome) {
-        let mut stage = self.stage();
+        let mut stage = self.state();
         stage.answered += 1;
         if let Some((name, _)) = stage.asked.remove(&id).filter(|_| *outcome == Outcome::Running) {
             stage.running.push(name);
@@ -159,13 +159,13 @@ impl Progress {
 
     /// From now on the leftovers are being stopped.
     pub fn begin_to_stop(&self) {
-        self.stage().stops = true;
+        self.state().stops = true;
     }
 
     /// One sentence that explains why there is no status yet.
     #[must_use]
     pub fn tell(&self) -> String {
-        let stage = self.stage();
+        let stage = self.state();
         let some = |names: &mut dyn Iterator<Item = String>| {
             let mut shown: Vec<String> = names.take(NAMED_MAX + 1).collect();
             if shown.len() > NAMED_MAX {
@@ -180,7 +180,7 @@ impl Progress {
         if stage.stops {
             return format!("this node is stopping what an earlier life left{running}");
         }
-        let Stage { answered, all, asked, .. } = &*stage;
+        let ProgressState { answered, all, asked, .. } = &*stage;
         let since = |(name, since): &(String, Instant)| format!("{name} for {} s", since.elapsed().as_secs());
         let asked = match asked.is_empty() {
             true => String::new(),
@@ -193,10 +193,10 @@ impl Progress {
     }
 }
 
-impl Addresses for Kernel {
-    fn look(&self) -> io::Result<Register> {
+impl AddressAccess for KernelAddresses {
+    fn look(&self) -> io::Result<AddressSnapshot> {
         let mut netlink = Netlink::open()?;
-        Ok(Register::new(netlink.interfaces()?, netlink.addresses()?))
+        Ok(AddressSnapshot::new(netlink.interfaces()?, netlink.addresses()?))
     }
 
     fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()> {
@@ -212,7 +212,7 @@ impl Addresses for Kernel {
 }
 
 /// Takes one look for all groups, on another thread: reading thousands of addresses takes time.
-async fn look(addresses: &Arc<dyn Addresses>) -> Result<Register, String> {
+async fn look(addresses: &Arc<dyn AddressAccess>) -> Result<AddressSnapshot, String> {
     let addresses = Arc::clone(addresses);
     let register = spawn_blocking(move || addresses.look()).await;
     register
@@ -224,8 +224,12 @@ async fn look(addresses: &Arc<dyn Addresses>) -> Result<Register, String> {
 /// Asks for the status of every resource of every group, several at a time. Returns those that may run, in the order of
 /// the plan: `Running`, or `Unknown` and `TimedOut` if it cannot be told. Operations that are still under way are ended
 /// first, so that nothing starts behind the sweep's back.
-pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &Progress) -> Found {
-    progress.begin(agents.duties().resources().count());
+pub async fn survey(
+    agents: &Agents,
+    addresses: &Arc<dyn AddressAccess>,
+    progress: &Progress,
+) -> SurveyFindings {
+    progress.begin(agents.host_config().resources().count());
     let interrupted = agents.end_orphans().await;
     let register = Arc::new(look(addresses).await);
     let left = {
@@ -234,14 +238,14 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     };
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
-    let all: Vec<ResourceId> = agents.duties().resources().map(|(id, _)| id).collect();
+    let all: Vec<ResourceId> = agents.host_config().resources().map(|(id, _)| id).collect();
     for id in all {
         let (agents, register, tickets) = (agents.clone(), Arc::clone(&register), Arc::clone(&tickets));
         let left = Arc::clone(&left);
         let progress = progress.clone();
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
-            progress.ask(id, agents.duties().name(id).to_owned());
+            progress.ask(id, agents.host_config().name(id).to_owned());
             let outcome = status(&agents, &register, id, left.contains(&id)).await;
             progress.answer(id, &outcome);
             (id, outcome)
@@ -268,18 +272,18 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
 /// `is_left`: processes of the resource run.
 async fn status(
     agents: &Agents,
-    register: &Result<Register, String>,
+    register: &Result<AddressSnapshot, String>,
     id: ResourceId,
     is_left: bool,
 ) -> Outcome {
     if !agents.is_hearts(id) {
-        let outcome = agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
+        let outcome = agents.run(id, Operation::Status, agents.host_config().limits(id).status, None).await;
         // If an earlier daemon started a resource whose agent is gone or half of which has died, only its processes
         // show that it runs. They are known only where they are kept together.
         if is_left && matches!(outcome, Outcome::Missing(_) | Outcome::Stopped) {
             let text = format!(
                 "{} does not run, but an earlier life has left processes of it: killed",
-                agents.duties().name(id)
+                agents.host_config().name(id)
             );
             agents.note(id, Level::Warning, text);
             let ended = agents.run(id, Operation::Kill, KILL_LIMIT, None).await;
@@ -289,7 +293,7 @@ async fn status(
         }
         return outcome;
     }
-    match &agents.duties().resource(id).agent {
+    match &agents.host_config().resource(id).agent {
         Agent::Address(address) => match register {
             Ok(register) if register.stands(address) => Outcome::Running,
             Ok(_) => Outcome::Stopped,
@@ -302,7 +306,11 @@ async fn status(
 
 /// Stops the leftovers of a survey, each group right to left, the groups side by side, and logs it. Returns those that
 /// could not be stopped, with the reason, in the order of the plan.
-pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found) -> Found {
+pub async fn sweep(
+    agents: &Agents,
+    addresses: &Arc<dyn AddressAccess>,
+    found: SurveyFindings,
+) -> SurveyFindings {
     let mut groups = JoinSet::new();
     let mut rest = found;
     if rest.is_empty() {
@@ -330,14 +338,14 @@ pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found
 
 /// The machine that is being swept.
 struct Machine {
-    addresses: Arc<dyn Addresses>,
-    register: Result<Register, String>,
+    addresses: Arc<dyn AddressAccess>,
+    register: Result<AddressSnapshot, String>,
 }
 
-async fn sweep_group(agents: &Agents, machine: &Machine, members: Found) -> Found {
+async fn sweep_group(agents: &Agents, machine: &Machine, members: SurveyFindings) -> SurveyFindings {
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
-        let name = agents.duties().name(id);
+        let name = agents.host_config().name(id);
         if let Some(there) = foreign(agents, machine, id) {
             let text = format!(
                 "{name} stands here, and Locum did not put it there: left alone, and the group is not started here. If it \
@@ -391,7 +399,7 @@ async fn sweep_group(agents: &Agents, machine: &Machine, members: Found) -> Foun
 
 /// Where an address stands that Locum did not put there.
 fn foreign(agents: &Agents, machine: &Machine, id: ResourceId) -> Option<String> {
-    match &agents.duties().resource(id).agent {
+    match &agents.host_config().resource(id).agent {
         Agent::Address(address) if agents.is_hearts(id) => machine.register.as_ref().ok()?.foreign(address),
         _ => None,
     }
@@ -403,12 +411,12 @@ async fn stop(agents: &Agents, machine: &Machine, id: ResourceId, tries: u32) ->
         if attempt > 0 {
             sleep(STOP_PAUSE).await;
         }
-        outcome = match &agents.duties().resource(id).agent {
+        outcome = match &agents.host_config().resource(id).agent {
             Agent::Address(address) if agents.is_hearts(id) => match machine.remove(address).await {
                 Ok(()) => Outcome::Ok,
                 Err(fault) => Outcome::Failed(format!("cannot remove {}: {fault}", address.ip)),
             },
-            _ => agents.run(id, Operation::Stop, agents.duties().limits(id).stop, None).await,
+            _ => agents.run(id, Operation::Stop, agents.host_config().limits(id).stop, None).await,
         };
         if outcome == Outcome::Ok {
             break;
@@ -431,18 +439,18 @@ impl Machine {
 /// could not be removed (`stuck`) stay behind their gates. So do those of a group that is no longer in the
 /// configuration, because it is not known where they stand. Returns warnings for the log. Calls block.
 #[must_use]
-pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)> {
+pub fn sweep_gates(host_config: &HostConfig, stuck: &[ResourceId]) -> Vec<(Level, String)> {
     // A witness runs nothing, and may run beside a node.
-    if duties.groups.is_empty() {
+    if host_config.groups.is_empty() {
         return Vec::new();
     }
     // Without the rights to list gates none can be made either, which the heart reports.
     let Ok(bpffs) = gate::find_bpffs() else { return Vec::new() };
     let Ok(gates) = gate::list(bpffs.clone()) else { return Vec::new() };
     let mut said = Vec::new();
-    let mut left: BTreeMap<String, (gate::Engine, Vec<gate::Name>)> = BTreeMap::new();
-    for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
-        let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
+    let mut left: BTreeMap<String, (gate::Backend, Vec<gate::GateName>)> = BTreeMap::new();
+    for gate in gates.into_iter().filter(|gate| gate.name.is_of(&host_config.cluster)) {
+        let group = host_config.groups.iter().position(|group| gate.name.is_group(&group.key));
         let name = gate.name.group();
         // A gate that is renewed belongs to another, living cluster of that name on this host.
         let is_open = gate.deadline.is_some_and(|deadline| deadline > clock::boot_nanos());
@@ -457,11 +465,11 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
             said.push((Level::Warning, text));
             continue;
         };
-        let wants_gate = duties.groups[group].gate != duties::Gate::None;
+        let wants_gate = host_config.groups[group].gate != host_config::GatePolicy::None;
         if wants_gate && stuck.iter().any(|id| id.group.0 == group) {
             continue;
         }
-        left.entry(gate.engine.to_string()).or_insert_with(|| (gate.engine, Vec::new())).1.push(gate.name);
+        left.entry(gate.backend.to_string()).or_insert_with(|| (gate.backend, Vec::new())).1.push(gate.name);
     }
     for (engine, names) in left.values() {
         for (name, removed) in names.iter().zip(gate::remove_all(engine, names)) {
@@ -476,11 +484,11 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
             });
         }
     }
-    let judges = gate::judges(bpffs).unwrap_or_default();
-    for judge in judges.into_iter().filter(|judge| judge.name.is_of(&duties.cluster)) {
+    let judges = gate::packet_filters(bpffs).unwrap_or_default();
+    for judge in judges.into_iter().filter(|judge| judge.name.is_of(&host_config.cluster)) {
         // A packet filter without a gate stops nothing, so it may stay if it cannot be removed. The heart makes it
         // ready again.
-        if let Err(error) = gate::remove_judge(&judge) {
+        if let Err(error) = gate::remove_packet_filter(&judge) {
             said.push((Level::Warning, format!("what judges for gates stays from an earlier life: {error}")));
         }
     }

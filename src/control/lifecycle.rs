@@ -18,7 +18,7 @@ use locum_core::model::breakage::{self, Breakage};
 use locum_core::{
     config::{Diag, Severity},
     model::{
-        keys::{Keys, Method},
+        keys::{AuthMethod, Keys},
         logging::Logging,
         note::Level,
     },
@@ -27,20 +27,19 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     agents::{self, Agents, client::Reboot, event::EventScripts},
-    daemon::{Config, Daemon, End, Equipment, Parts, Signals},
+    daemon::{Config, ControlPlane, DaemonEnd, Equipment, Parts, Signals},
     dialect::Plan,
-    errands, fifo, native,
-    place::Place,
-    r1,
-    state::State,
+    errands, fifo, native, r1,
+    reservation::Reservation,
+    state::StateDirs,
 };
 use crate::{
-    duties::Duties,
-    files::{self, Dialect},
+    files::{self, ConfigDialect},
     heart::{self, GateChoice, Losses},
-    voice::{
-        journal::{Journal, Targets},
-        notify::Notify,
+    host_config::HostConfig,
+    observe::{
+        journal::{Journal, LogTargets},
+        notify::ServiceManager,
         socket,
     },
 };
@@ -68,7 +67,7 @@ pub struct Settings {
     /// How much is logged, if the command line says so.
     pub log: Option<Level>,
     /// The dialect to use if the directory has the files of both.
-    pub dialect: Option<Dialect>,
+    pub dialect: Option<ConfigDialect>,
     /// The limit of a start, with `ha.cf`.
     pub start_limit: Duration,
     /// The limit of a stop, with `ha.cf`.
@@ -99,7 +98,7 @@ impl Settings {
 
 /// How the daemon's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum DaemonOutcome {
     /// The node has left, and everything is stopped.
     Clean,
     /// The node has left, and something could not be stopped.
@@ -114,13 +113,13 @@ pub enum Refused {
     /// The files are wrong: every new start fails in the same way.
     Wrong,
     /// Only something on this host is wrong, which may be over at the next try.
-    HereAlone,
+    OnlyHere,
 }
 
 impl Refused {
     pub(super) fn by_files(dir: &Path, here_alone: bool) -> Self {
         errln!("locum: the configuration in {} is not good: nothing is started", dir.display());
-        if here_alone { Self::HereAlone } else { Self::Wrong }
+        if here_alone { Self::OnlyHere } else { Self::Wrong }
     }
 }
 
@@ -136,7 +135,7 @@ pub(super) struct Start {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(settings: Settings) -> anyhow::Result<Ended> {
+pub fn run(settings: Settings) -> anyhow::Result<DaemonOutcome> {
     locum_sys::signal::ignore_broken_pipe();
     locum_sys::signal::ignore_hangup();
     #[cfg(feature = "breakage")]
@@ -148,20 +147,20 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
         Signals::new()?
     };
     let dir = settings.config_dir.as_path();
-    let Some(dialect) = settings.dialect.or_else(|| Dialect::of(dir)) else {
+    let Some(dialect) = settings.dialect.or_else(|| ConfigDialect::of(dir)) else {
         let dir = dir.display();
         errln!(
             "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
         );
-        return Ok(Ended::NotStarted(Refused::Wrong));
+        return Ok(DaemonOutcome::NotStarted(Refused::Wrong));
     };
     let read = match dialect {
-        Dialect::R1 => r1::load(dir, &settings),
-        Dialect::Native => native::load(dir, &settings)?,
+        ConfigDialect::R1 => r1::load(dir, &settings),
+        ConfigDialect::Native => native::load(dir, &settings)?,
     };
     let start = match read {
         Ok(start) => start,
-        Err(refused) => return Ok(Ended::NotStarted(refused)),
+        Err(refused) => return Ok(DaemonOutcome::NotStarted(refused)),
     };
     let Start { config, keys, misfits } = &start;
     anyhow::ensure!(
@@ -169,15 +168,15 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
         "by {} this host is no witness: nothing is run here",
         dir.join(files::NATIVE).display()
     );
-    let duties = Arc::new(config.plan.duties());
+    let duties = Arc::new(config.plan.host_config());
 
     // Before anything is touched: resources of another living daemon would look like leftovers.
-    let place = Place::default();
+    let place = Reservation::default();
     let doubts = place.take(&duties)?;
-    let mut state = State::open(&settings.state_dir, &settings.run_dir)?;
+    let mut state = StateDirs::open(&settings.state_dir, &settings.run_dir)?;
     state.keep(place);
     // The native dialect has a port of its own: a heartbeat may run beside it.
-    if dialect == Dialect::R1 {
+    if dialect == ConfigDialect::R1 {
         state.take_the_place_of_heartbeat(&settings.heartbeat_pid)?;
     }
     let journal = open_log(settings.log, &duties)?;
@@ -198,8 +197,8 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     }
     let _ = journal.flush(Duration::from_secs(2));
     Ok(match end? {
-        End::Clean => Ended::Clean,
-        End::Unclean => Ended::Unclean,
+        DaemonEnd::Clean => DaemonOutcome::Clean,
+        DaemonEnd::Unclean => DaemonOutcome::Unclean,
     })
 }
 
@@ -211,22 +210,22 @@ fn let_go() -> io::Result<()> {
     fs::File::from(starter).write_all(READY)
 }
 
-fn open_log(asked: Option<Level>, duties: &Duties) -> anyhow::Result<Journal> {
-    let journal = Journal::start(log_targets(asked, duties)).context("the log cannot be started")?;
+fn open_log(asked: Option<Level>, host_config: &HostConfig) -> anyhow::Result<Journal> {
+    let journal = Journal::start(log_targets(asked, host_config)).context("the log cannot be started")?;
     journal.install();
     journal.catch_panics();
     Ok(journal)
 }
 
-fn log_targets(asked: Option<Level>, duties: &Duties) -> Targets {
-    let level = asked.unwrap_or(if duties.logging.debug > 0 { Level::Debug } else { Level::Info });
-    Targets::new(&duties.me, level, &duties.logging)
+fn log_targets(asked: Option<Level>, host_config: &HostConfig) -> LogTargets {
+    let level = asked.unwrap_or(if host_config.logging.debug > 0 { Level::Debug } else { Level::Info });
+    LogTargets::new(&host_config.me, level, &host_config.logging)
 }
 
 /// Writes the first lines of the log: the node, its configuration, and warnings about it.
 fn introduce(journal: &Journal, dir: &Path, plan: &Plan, keys: &Keys, misfits: &[Diag]) {
     let weak = match keys.signing().method {
-        Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
+        AuthMethod::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
         _ => "",
     };
     let (greeting, summary, warning) = plan.introduction();
@@ -245,12 +244,12 @@ async fn live(
     settings: Settings,
     Start { config, keys, .. }: Start,
     signals: Signals,
-    state: Arc<State>,
+    state: Arc<StateDirs>,
     journal: &Journal,
-) -> anyhow::Result<End> {
+) -> anyhow::Result<DaemonEnd> {
     let settings = Arc::new(settings);
     let run_dir = &settings.run_dir;
-    let notify = Notify::from_env();
+    let notify = ServiceManager::from_env();
     let listener =
         socket::open(run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
@@ -294,7 +293,7 @@ async fn live(
         equip: Box::new(equip),
         reboot: reboot(settings.reboot_program.clone(), journal.clone()),
     };
-    let mut daemon = Daemon::new(parts, keys, signals);
+    let mut daemon = ControlPlane::new(parts, keys, signals);
     if settings.background {
         let_go().context("standard error cannot be given back")?;
     }
@@ -308,7 +307,7 @@ async fn live(
 fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
     let teller = journal.clone();
     let Settings { prefer_scripts, gates, .. } = *settings;
-    let mut hands = agents::Options::new(&settings.config_dir, Arc::new(move |note| teller.tell(&note)));
+    let mut hands = agents::AgentOptions::new(&settings.config_dir, Arc::new(move |note| teller.tell(&note)));
     hands.prefer_scripts = prefer_scripts;
     hands.parameters.clone_from(&config.parameters);
     match config.plan {
@@ -316,13 +315,13 @@ fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
         Plan::Native(_) => hands.keep_kin = Some(settings.run_dir.display().to_string()),
     }
     hands.notes = Some(settings.run_dir.join(agents::orphans::DIRECTORY));
-    let duties = Arc::new(config.plan.duties());
+    let duties = Arc::new(config.plan.host_config());
     let (watchdog, log) = (duties.watchdog.as_ref().map(PathBuf::from), log_targets(settings.log, &duties));
     let agents = Agents::new(duties, hands);
     Equipment {
         events: EventScripts::start(agents.clone()),
         agents,
-        heart: heart::Options { prefer_scripts, gates, losses: None, watchdog },
+        heart: heart::HeartOptions { prefer_scripts, gates, losses: None, watchdog },
         log,
     }
 }
@@ -359,7 +358,11 @@ pub(super) fn seed() -> u64 {
 }
 
 /// Reports faults in files that were read again, unless they were known.
-pub(super) fn say_news<'a>(diags: impl IntoIterator<Item = &'a Diag>, known: &[Diag], journal: &Journal) {
+pub(super) fn report_new_faults<'a>(
+    diags: impl IntoIterator<Item = &'a Diag>,
+    known: &[Diag],
+    journal: &Journal,
+) {
     let is_news = |diag: &&Diag| diag.severity != Severity::Info && !known.contains(diag);
     for diag in diags.into_iter().filter(is_news) {
         let level = if diag.severity == Severity::Error { Level::Error } else { Level::Warning };

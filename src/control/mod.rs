@@ -10,7 +10,7 @@ pub mod ledger;
 pub mod leftovers;
 pub mod lifecycle;
 mod native;
-pub mod place;
 pub mod ports;
 mod r1;
+pub mod reservation;
 pub mod state;

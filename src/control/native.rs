@@ -9,31 +9,31 @@ use locum_core::{
         identity::{GroupIndex, MemberIndex, NodeIndex},
         note::{Escaped, Level},
         order::{NativeOrder, Order},
-        settings::{self, Difference},
+        settings::{self, SettingDifference},
     },
     native::{
         director,
-        plan::{Member, Plan},
-        wire::members::Members,
+        plan::{NativeMember, NativePlan},
+        wire::members::MemberTable,
     },
     r1::plan::GenerationSource,
 };
 
 use super::{
     daemon::{Config, Reread},
-    dialect::{Birth, Identity},
+    dialect::{Identity, RunStart},
     ledger::Ledger,
     lifecycle::{self, Refused, Settings, Start},
-    state::{State, cure},
+    state::{StateDirs, cure},
 };
 use crate::{
     files::NativeFiles,
     heart::GateChoice,
     host,
-    voice::{
+    observe::{
         diagnostics,
         journal::Journal,
-        socket::{Request, Set, Wish},
+        socket::{GroupSet, OrderRequest, UserOrder},
     },
 };
 
@@ -68,7 +68,7 @@ pub(super) fn load(dir: &Path, settings: &Settings) -> anyhow::Result<Result<Sta
 pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &Journal) -> Reread {
     let checked = NativeFiles::read_them(dir, None).check();
     let diags = checked.file.diags;
-    lifecycle::say_news(&diags, known, journal);
+    lifecycle::report_new_faults(&diags, known, journal);
     let good = !config::failed(&diags);
     let config = checked.file.plan.filter(|_| good).map(|plan| Config {
         plan: complete(plan, settings),
@@ -79,7 +79,7 @@ pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &
 }
 
 /// The plan with the settings of the command line.
-fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
+fn complete(mut plan: NativePlan, settings: &Settings) -> super::dialect::Plan {
     if settings.no_realtime {
         plan.local.realtime = None;
     }
@@ -90,12 +90,12 @@ fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
 /// Begins a run of the member. Its generation is above every one that the member is known to have used, by its state
 /// and by its ledger, and above the clock: if one of the three is lost or goes back, the others carry it on.
 pub(super) fn begin(
-    state: &State,
-    plan: &Plan,
+    state: &StateDirs,
+    plan: &NativePlan,
     now: u64,
     say: impl Fn(Level, String),
-) -> anyhow::Result<Birth> {
-    let members = Members::of(plan);
+) -> anyhow::Result<RunStart> {
+    let members = MemberTable::of(plan);
     let me = plan.name(plan.me);
     let lived = state.generation_of(me);
     let place = state.directory();
@@ -115,33 +115,33 @@ pub(super) fn begin(
         let name = members.name(member)?;
         Some((member, state.heard_of(name).filter(|_| name != me)?))
     });
-    let identity = director::Identity {
+    let identity = director::NativeIdentity {
         generation,
         ledger: found.durable,
         heard: heard.collect(),
-        stuck: Vec::new(),
+        stop_failed: Vec::new(),
         seed: lifecycle::seed(),
     };
-    Ok(Birth { identity: Identity::Native(identity), ledger: Some(ledger) })
+    Ok(RunStart { identity: Identity::Native(identity), ledger: Some(ledger) })
 }
 
 /// How the log begins.
-pub(super) fn greeting(plan: &Plan) -> String {
-    let kind = if matches!(plan.me, Member::Node(_)) { "node" } else { "witness" };
+pub(super) fn greeting(plan: &NativePlan) -> String {
+    let kind = if matches!(plan.me, NativeMember::Node(_)) { "node" } else { "witness" };
     let (me, cluster, version) = (plan.name(plan.me), &plan.cluster, env!("CARGO_PKG_VERSION"));
     format!("starting locum {version} as {kind} {me} of cluster {cluster}")
 }
 
 /// A permanent warning about this cluster, if there is one.
-pub(super) fn warning(plan: &Plan) -> Option<&'static str> {
-    plan.may_count_alone().then_some(
+pub(super) fn warning(plan: &NativePlan) -> Option<&'static str> {
+    plan.may_use_single_vote().then_some(
         "there is no third voter: a node takes over when the other has been silent for a lease, and in a partition \
          both run every group; a witness on a third machine changes that (`locum witness add`)",
     )
 }
 
 /// The configuration in one line.
-pub(super) fn summary(plan: &Plan) -> String {
+pub(super) fn summary(plan: &NativePlan) -> String {
     let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
     let nodes = plan.nodes.iter().map(|node| node.name.as_str()).collect();
     let voters = plan.voters.iter().map(|voter| plan.name(*voter)).collect();
@@ -161,11 +161,11 @@ pub(super) fn summary(plan: &Plan) -> String {
 }
 
 /// The differences in a file that was read again.
-pub(super) fn changes(old: &Plan, new: &Plan) -> Changes {
+pub(super) fn changes(old: &NativePlan, new: &NativePlan) -> Changes {
     let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
-    let differences = settings::summary(&old.meaning(), &new.meaning());
-    let line = |difference: &Difference| {
-        let Difference { name, ours, theirs } = difference;
+    let differences = settings::summary(&old.canonical_settings(), &new.canonical_settings());
+    let line = |difference: &SettingDifference| {
+        let SettingDifference { name, ours, theirs } = difference;
         format!("{name}: {} runs, the file says {}", says(ours), says(theirs))
     };
     let mut restart: Vec<String> = differences.iter().map(line).collect();
@@ -179,7 +179,10 @@ pub(super) fn changes(old: &Plan, new: &Plan) -> Changes {
 ///
 /// # Errors
 /// Why it cannot be translated, with the possible values.
-pub(super) fn order(plan: &Plan, Request { wish, user }: &Request) -> Result<Order, String> {
+pub(super) fn order(
+    plan: &NativePlan,
+    OrderRequest { user_order: wish, user }: &OrderRequest,
+) -> Result<Order, String> {
     let group = |name: &str| -> Result<GroupIndex, String> {
         let names = || plan.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(" ");
         plan.group(name).ok_or_else(|| {
@@ -189,23 +192,23 @@ pub(super) fn order(plan: &Plan, Request { wish, user }: &Request) -> Result<Ord
     let node = |name: &str| -> Result<NodeIndex, String> {
         let names = || plan.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(" ");
         match plan.member(&name.to_lowercase()) {
-            Some(Member::Node(node)) => Ok(node),
-            Some(Member::Witness(_)) => Err(format!("{name} is a witness, and runs nothing")),
+            Some(NativeMember::Node(node)) => Ok(node),
+            Some(NativeMember::Witness(_)) => Err(format!("{name} is a witness, and runs nothing")),
             None => Err(format!("there is no node {}; the nodes are: {}", Escaped(name.as_bytes()), names())),
         }
     };
     let order = match wish {
-        Wish::Standby(Set::All) => NativeOrder::Standby,
-        Wish::Standby(_) | Wish::Takeover(_) => {
+        UserOrder::Standby(GroupSet::All) => NativeOrder::Standby,
+        UserOrder::Standby(_) | UserOrder::Takeover(_) => {
             return Err("a cluster with locum.toml has no sets: `locum move GROUP NODE`".into());
         }
-        Wish::Online => NativeOrder::Online,
-        Wish::Maintenance { on } => NativeOrder::Maintenance(*on),
-        Wish::Freeze { group: name, on } => NativeOrder::Freeze(group(name)?, *on),
-        Wish::Move { group: name, to } => {
+        UserOrder::Online => NativeOrder::Online,
+        UserOrder::Maintenance { on } => NativeOrder::Maintenance(*on),
+        UserOrder::Freeze { group: name, on } => NativeOrder::Freeze(group(name)?, *on),
+        UserOrder::Move { group: name, to } => {
             NativeOrder::Move(group(name)?, to.as_deref().map(node).transpose()?)
         }
-        Wish::Leave => return Ok(Order::Leave),
+        UserOrder::Leave => return Ok(Order::Leave),
     };
     Ok(Order::Native { order, user: *user })
 }
@@ -214,7 +217,7 @@ pub(super) fn order(plan: &Plan, Request { wish, user }: &Request) -> Result<Ord
 mod tests {
     use std::{cell::RefCell, path::PathBuf};
 
-    use locum_core::{config::locum_toml, model::claim::Durable};
+    use locum_core::{config::locum_toml, model::claim::DurableState};
 
     use super::*;
 
@@ -222,18 +225,18 @@ mod tests {
     const NOW: u64 = 1_795_334_146;
 
     /// Makes one run after another on one state directory.
-    struct Lives {
+    struct MemberRuns {
         directory: tempfile::TempDir,
-        plan: Plan,
-        said: RefCell<Vec<String>>,
+        plan: NativePlan,
+        notes: RefCell<Vec<String>>,
     }
 
-    impl Lives {
+    impl MemberRuns {
         fn new() -> Self {
             let file = b"cluster = 'shop'\nnodes.a.links.x = '10.0.0.1'\nnodes.b.links.x = '10.0.0.2'\n\
                 witnesses.c.address = '10.0.0.3'\n";
             let plan = locum_toml::check(file, "a").plan.unwrap();
-            Self { directory: tempfile::tempdir().unwrap(), plan, said: RefCell::default() }
+            Self { directory: tempfile::tempdir().unwrap(), plan, notes: RefCell::default() }
         }
 
         fn path(&self) -> PathBuf {
@@ -241,12 +244,12 @@ mod tests {
         }
 
         /// One run of the member, which writes this ledger, if any.
-        fn live(&self, now: u64, ledger: Option<u64>) -> (u64, Option<Durable>) {
-            let state = State::open(&self.path(), &self.directory.path().join("run")).unwrap();
-            let say = |_, text| self.said.borrow_mut().push(text);
+        fn live(&self, now: u64, ledger: Option<u64>) -> (u64, Option<DurableState>) {
+            let state = StateDirs::open(&self.path(), &self.directory.path().join("run")).unwrap();
+            let say = |_, text| self.notes.borrow_mut().push(text);
             let birth = begin(&state, &self.plan, now, say).unwrap();
             if let Some(ceiling) = ledger {
-                let durable = Durable { ceiling, ..Durable::default() };
+                let durable = DurableState { ceiling, ..DurableState::default() };
                 birth.ledger.unwrap().write(&durable).unwrap();
             }
             match birth.identity {
@@ -258,7 +261,7 @@ mod tests {
 
     #[test]
     fn no_clock_and_no_lost_file_makes_a_generation_fall() {
-        let lives = Lives::new();
+        let lives = MemberRuns::new();
         let mut last = 0;
         let mut above = |now, ledger| {
             let (generation, found) = lives.live(now, ledger);
@@ -278,12 +281,12 @@ mod tests {
             let _ = std::fs::remove_file(lives.path().join(name));
         }
         assert!(above(0, None).is_none(), "and so does the state without a ledger");
-        assert!(lives.said.borrow().last().unwrap().contains("earlier lives is gone"));
+        assert!(lives.notes.borrow().last().unwrap().contains("earlier lives is gone"));
     }
 
     #[test]
     fn a_ledger_that_was_put_back_is_not_believed() {
-        let lives = Lives::new();
+        let lives = MemberRuns::new();
         lives.live(NOW, Some(7));
         lives.live(NOW + 1, None);
         let copy = |from: &Path, to: &Path| {
@@ -297,6 +300,6 @@ mod tests {
         assert!(lives.live(NOW + 2, Some(9)).1.is_some());
         copy(&kept, &lives.path());
         assert_eq!(lives.live(NOW + 3, None).1, None);
-        assert!(lives.said.borrow().last().unwrap().contains("an old copy"));
+        assert!(lives.notes.borrow().last().unwrap().contains("an old copy"));
     }
 }

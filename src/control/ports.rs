@@ -10,7 +10,7 @@ const TABLES: [&str; 2] = ["/proc/thread-self/net/udp", "/proc/thread-self/net/u
 
 /// A socket that holds a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Holder {
+struct PortSocket {
     inode: u64,
     user: u32,
 }
@@ -20,8 +20,8 @@ struct Holder {
 #[must_use]
 pub fn holder(port: u16) -> Option<String> {
     let tables = TABLES.map(|table| fs::read_to_string(table).unwrap_or_default());
-    let all: Vec<Holder> = tables.iter().flat_map(|table| holders(table, port)).collect();
-    let processes: Vec<(u32, &Holder)> = all
+    let all: Vec<PortSocket> = tables.iter().flat_map(|table| holders(table, port)).collect();
+    let processes: Vec<(u32, &PortSocket)> = all
         .iter()
         .filter_map(|holder| Some((process(holder.inode)?, holder)))
         .filter(|(process, _)| *process != std::process::id())
@@ -40,12 +40,12 @@ pub(super) fn named(process: u32, of: u32) -> String {
 }
 
 /// The sockets of a table that are bound to a port.
-fn holders(table: &str, port: u16) -> Vec<Holder> {
+fn holders(table: &str, port: u16) -> Vec<PortSocket> {
     let line = |line: &str| {
         // sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let bound = u16::from_str_radix(words.get(1)?.rsplit(':').next()?, 16).ok()?;
-        let holder = Holder { user: words.get(7)?.parse().ok()?, inode: words.get(9)?.parse().ok()? };
+        let holder = PortSocket { user: words.get(7)?.parse().ok()?, inode: words.get(9)?.parse().ok()? };
         (bound == port).then_some(holder)
     };
     table.lines().skip(1).filter_map(line).collect()
@@ -89,7 +89,7 @@ mod tests {
              \x20 346: 0100007F:0035 {rest}     0        0 99 2 0000000000000000 0\nbroken\n"
         );
         let table = table.as_str();
-        assert_eq!(holders(table, 6940), [Holder { inode: 1234, user: 65534 }]);
+        assert_eq!(holders(table, 6940), [PortSocket { inode: 1234, user: 65534 }]);
         assert_eq!(holders(table, 6941), []);
         assert_eq!(user(0), "root");
     }
@@ -99,7 +99,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(socket) = UdpSocket::bind(address) else { continue };
             let port = socket.local_addr().unwrap().port();
-            let found: Vec<Holder> = TABLES
+            let found: Vec<PortSocket> = TABLES
                 .iter()
                 .flat_map(|table| holders(&fs::read_to_string(table).unwrap_or_default(), port))
                 .collect();

@@ -11,23 +11,23 @@ use locum_core::{
         order::Order,
     },
     r1::{
-        director::Identity,
-        plan::{Limits, Plan},
+        director::R1Identity,
+        plan::{R1Limits, R1Plan},
     },
 };
 
 use super::{
     daemon::{Config, Reread},
     lifecycle::{self, Refused, Settings, Start},
-    state::State,
+    state::StateDirs,
 };
 use crate::{
     files::{self, Files},
     host,
-    voice::{
+    observe::{
         diagnostics,
         journal::Journal,
-        socket::{Set, Wish},
+        socket::{GroupSet, UserOrder},
     },
 };
 
@@ -53,7 +53,7 @@ pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &
     let checked = Files::read(dir, None).check();
     let good = !checked.failed();
     diags.retain(|diag| !checked.diags.contains(diag));
-    lifecycle::say_news(diags.iter().chain(&checked.diags), known, journal);
+    lifecycle::report_new_faults(diags.iter().chain(&checked.diags), known, journal);
     let config = checked.plan.filter(|_| good).map(|plan| Config {
         plan: complete(plan, settings),
         parameters: checked.parameters,
@@ -63,9 +63,9 @@ pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &
 }
 
 /// The plan with the settings that `ha.cf` cannot express.
-fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
+fn complete(mut plan: R1Plan, settings: &Settings) -> super::dialect::Plan {
     let Settings { start_limit: start, stop_limit: stop, status_limit: status, .. } = *settings;
-    plan.limits = Limits { start, stop, status };
+    plan.limits = R1Limits { start, stop, status };
     if settings.no_realtime {
         plan.realtime = None;
     }
@@ -74,30 +74,30 @@ fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
 }
 
 /// The identity of this node in the run that begins.
-pub(super) fn begin(state: &State, plan: &Plan) -> anyhow::Result<Identity> {
+pub(super) fn begin(state: &StateDirs, plan: &R1Plan) -> anyhow::Result<R1Identity> {
     let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
     let me = &plan.nodes[plan.me.0];
-    Ok(Identity {
+    Ok(R1Identity {
         uuid: state.uuid()?,
         generation: match state.next_generation(me, plan.generation, now)? {
             _ if breakage::is(Breakage::GenerationFalls) => GENERATION_FALLS_FROM.saturating_sub(now),
             next => next,
         },
         peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
-        stuck: Vec::new(),
+        stop_failed: Vec::new(),
         keeps: None,
         seed: lifecycle::seed(),
     })
 }
 
 /// How the log begins.
-pub(super) fn greeting(plan: &Plan) -> String {
+pub(super) fn greeting(plan: &R1Plan) -> String {
     let node = &plan.nodes[plan.me.0];
     format!("Configuration validated. Starting heartbeat (locum {}) on {node}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The configuration in one line.
-pub(super) fn summary(plan: &Plan) -> String {
+pub(super) fn summary(plan: &R1Plan) -> String {
     let times = &plan.timing;
     let links: Vec<&str> = plan.links.iter().map(|link| link.name.as_str()).collect();
     let groups: Vec<String> = plan
@@ -122,23 +122,23 @@ pub(super) fn summary(plan: &Plan) -> String {
 ///
 /// # Errors
 /// Why it cannot be translated, with the possible values.
-pub(super) fn order(wish: &Wish) -> Result<Order, String> {
+pub(super) fn order(wish: &UserOrder) -> Result<Order, String> {
     Ok(match wish {
-        Wish::Standby(set) => Order::Standby(match set {
-            Set::All => Holding::All,
-            Set::Foreign | Set::Failback => Holding::Foreign,
-            Set::Local => Holding::Local,
+        UserOrder::Standby(set) => Order::Standby(match set {
+            GroupSet::All => Holding::All,
+            GroupSet::Foreign | GroupSet::Failback => Holding::Foreign,
+            GroupSet::Local => Holding::Local,
         }),
-        Wish::Takeover(set) => Order::Takeover(match set {
-            Set::All => Holding::All,
-            Set::Foreign => Holding::Foreign,
-            Set::Local | Set::Failback => Holding::Local,
+        UserOrder::Takeover(set) => Order::Takeover(match set {
+            GroupSet::All => Holding::All,
+            GroupSet::Foreign => Holding::Foreign,
+            GroupSet::Local | GroupSet::Failback => Holding::Local,
         }),
-        Wish::Leave => Order::Leave,
-        Wish::Move { .. } => {
+        UserOrder::Leave => Order::Leave,
+        UserOrder::Move { .. } => {
             return Err("a cluster with ha.cf moves sets of groups: `locum standby`, `locum takeover`".into());
         }
-        Wish::Online | Wish::Maintenance { .. } | Wish::Freeze { .. } => {
+        UserOrder::Online | UserOrder::Maintenance { .. } | UserOrder::Freeze { .. } => {
             return Err("a cluster with ha.cf does not know this; one with locum.toml does".into());
         }
     })

@@ -25,13 +25,13 @@ use std::{
 };
 
 use locum_core::{
-    model::{identity::Heard, note::Escaped},
+    model::{identity::LastHeard, note::Escaped},
     r1::{message::Uuid, plan::GenerationSource},
 };
 use locum_sys::file::{lock_directory, write_atomically};
 use thiserror::Error;
 
-use super::place::Place;
+use super::reservation::Reservation;
 
 const UUID_FILE: &str = "hb_uuid";
 const GENERATION_FILE: &str = "hb_generation";
@@ -44,22 +44,22 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The two directories, held for this process.
 #[derive(Debug)]
-pub struct State {
+pub struct StateDirs {
     state: PathBuf,
     run: PathBuf,
     /// The newest known of each node, ourselves included.
-    known: Mutex<BTreeMap<String, Heard>>,
+    known: Mutex<BTreeMap<String, LastHeard>>,
     warnings: Mutex<Vec<String>>,
     /// The pid file that heartbeat's scripts read.
     heartbeat_pid: Option<PathBuf>,
     /// The names that this process has taken in its network namespace. Later runs of the heart may have to check them.
-    place: Place,
+    reservation: Reservation,
     _locks: Vec<File>,
 }
 
 /// Why the daemon cannot start on these directories. Prints the cure.
 #[derive(Debug, Error)]
-pub enum Fault {
+pub enum StateError {
     /// Another daemon holds the directory.
     #[error("{} is in use by {}: only one daemon can run on it", .directory.display(), process(*.pid))]
     InUse {
@@ -120,13 +120,13 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
-impl State {
+impl StateDirs {
     /// Makes the directories if they are missing, holds both for this process while the value lives, and writes the pid
     /// file.
     ///
     /// # Errors
     /// When another daemon holds one of them, or the system refuses something.
-    pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, Fault> {
+    pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, StateError> {
         let mut locks = Vec::new();
         // Existing directories are locked before anything is made, so a daemon that cannot start leaves nothing behind.
         let (there, missing): (Vec<_>, Vec<_>) = [run_dir, state_dir].into_iter().partition(|it| it.is_dir());
@@ -134,7 +134,7 @@ impl State {
         for directory in there.into_iter().chain(missing) {
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
             let real = made.and_then(|()| fs::canonicalize(directory));
-            let real = real.map_err(|fault| Fault::File { path: directory.to_path_buf(), fault })?;
+            let real = real.map_err(|fault| StateError::File { path: directory.to_path_buf(), fault })?;
             if held.contains(&real) {
                 continue;
             }
@@ -143,9 +143,9 @@ impl State {
                 Ok(Some(lock)) => locks.push(lock),
                 Ok(None) => {
                     let pid = holder(directory).or_else(|| running(run_dir));
-                    return Err(Fault::InUse { directory: directory.to_path_buf(), pid });
+                    return Err(StateError::InUse { directory: directory.to_path_buf(), pid });
                 }
-                Err(fault) => return Err(Fault::File { path: directory.to_path_buf(), fault }),
+                Err(fault) => return Err(StateError::File { path: directory.to_path_buf(), fault }),
             }
         }
         let state = Self {
@@ -154,7 +154,7 @@ impl State {
             known: Mutex::default(),
             warnings: Mutex::default(),
             heartbeat_pid: None,
-            place: Place::default(),
+            reservation: Reservation::default(),
             _locks: locks,
         };
         let pid = state.run.join(PID_FILE);
@@ -169,9 +169,9 @@ impl State {
     ///
     /// # Errors
     /// When it names a living heartbeat: our own lock shows that it is not one of our daemons.
-    pub fn take_the_place_of_heartbeat(&mut self, path: &Path) -> Result<(), Fault> {
+    pub fn take_the_place_of_heartbeat(&mut self, path: &Path) -> Result<(), StateError> {
         if let Some(pid) = heartbeat(path) {
-            return Err(Fault::Heartbeat { pid });
+            return Err(StateError::Heartbeat { pid });
         }
         match write_atomically(path, format!("{:>10}\n", std::process::id()).as_bytes(), 0o644) {
             Ok(()) => self.heartbeat_pid = Some(path.to_path_buf()),
@@ -186,21 +186,21 @@ impl State {
     }
 
     /// Keeps the names that the daemon has taken for as long as the directories.
-    pub fn keep(&mut self, place: Place) {
-        self.place = place;
+    pub fn keep(&mut self, place: Reservation) {
+        self.reservation = place;
     }
 
     /// The names kept by [`Self::keep`].
     #[must_use]
-    pub const fn place(&self) -> &Place {
-        &self.place
+    pub const fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
     /// This node's UUID; made at the first start.
     ///
     /// # Errors
     /// When the file is damaged, or the system refuses it.
-    pub fn uuid(&self) -> Result<Uuid, Fault> {
+    pub fn uuid(&self) -> Result<Uuid, StateError> {
         let path = self.state.join(UUID_FILE);
         let bytes = match read(&path)? {
             // An empty file comes from a crash at the moment of its making, so nothing is lost.
@@ -213,7 +213,7 @@ impl State {
         };
         if bytes.is_empty() {
             let mut uuid = [0; 16];
-            getrandom::fill(&mut uuid).map_err(|fault| Fault::File {
+            getrandom::fill(&mut uuid).map_err(|fault| StateError::File {
                 path: path.clone(),
                 fault: io::Error::other(fault.to_string()),
             })?;
@@ -225,10 +225,10 @@ impl State {
         }
         match <[u8; 16]>::try_from(bytes.as_slice()) {
             Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => {
-                Err(Fault::Uuid { path, found: "16 zero bytes".to_owned() })
+                Err(StateError::Uuid { path, found: "16 zero bytes".to_owned() })
             }
             Ok(uuid) => Ok(Uuid(uuid)),
-            Err(_) => Err(Fault::Uuid { path, found: format!("{} bytes", bytes.len()) }),
+            Err(_) => Err(StateError::Uuid { path, found: format!("{} bytes", bytes.len()) }),
         }
     }
 
@@ -242,7 +242,7 @@ impl State {
         me: &str,
         source: GenerationSource,
         unix_seconds: u64,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, StateError> {
         let path = self.state.join(GENERATION_FILE);
         let known = self.generation_of(me);
         let by_clock = known.map_or(0, |known| known + 1).max(unix_seconds);
@@ -264,11 +264,12 @@ impl State {
             },
         };
         if next > GENERATION_MAX {
-            return Err(Fault::Generation { path, found: next.to_string() });
+            return Err(StateError::Generation { path, found: next.to_string() });
         }
         write(&path, format!("{next:>15}\n").as_bytes(), 0o600)?;
-        let heard = Heard { generation: next, number: 0 };
-        self.remember(me, heard).map_err(|fault| Fault::File { path: self.state.join(KNOWN_FILE), fault })?;
+        let heard = LastHeard { generation: next, number: 0 };
+        self.remember(me, heard)
+            .map_err(|fault| StateError::File { path: self.state.join(KNOWN_FILE), fault })?;
         Ok(next)
     }
 
@@ -286,7 +287,7 @@ impl State {
 
     /// The newest generation and number known of a node.
     #[must_use]
-    pub fn heard_of(&self, node: &str) -> Option<Heard> {
+    pub fn heard_of(&self, node: &str) -> Option<LastHeard> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
     }
 
@@ -295,7 +296,7 @@ impl State {
     ///
     /// # Errors
     /// Those of the system. The earlier value then stands, on the disk and here, so a later call writes it again.
-    pub fn remember(&self, node: &str, heard: Heard) -> io::Result<()> {
+    pub fn remember(&self, node: &str, heard: LastHeard) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(node).is_some_and(|&known| known >= heard) {
             return Ok(());
@@ -305,7 +306,7 @@ impl State {
         let mut text = String::from(
             "# Of each node: the highest generation known, the highest number heard of it. Written by locum.\n",
         );
-        for (node, Heard { generation, number }) in &next {
+        for (node, LastHeard { generation, number }) in &next {
             text.push_str(&format!("{node} {generation} {number}\n"));
         }
         write_atomically(&self.state.join(KNOWN_FILE), text.as_bytes(), 0o600)?;
@@ -324,7 +325,7 @@ impl State {
     }
 
     /// The number in the generation file; `None` when it is missing or empty.
-    fn last_generation(&self, path: &Path) -> Result<Option<u64>, Fault> {
+    fn last_generation(&self, path: &Path) -> Result<Option<u64>, StateError> {
         let Some(bytes) = read(path)? else { return Ok(None) };
         let text = bytes.trim_ascii();
         if text.is_empty() {
@@ -334,12 +335,14 @@ impl State {
         let number = str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match number.and_then(|text| text.parse().ok()).filter(|&number: &u64| number < GENERATION_MAX) {
             Some(number) => Ok(Some(number)),
-            None => Err(Fault::Generation { path: path.to_path_buf(), found: Escaped(text).to_string() }),
+            None => {
+                Err(StateError::Generation { path: path.to_path_buf(), found: Escaped(text).to_string() })
+            }
         }
     }
 
     /// Reads the generations known of all nodes. Unreadable parts are put aside, never thrown away.
-    fn read_known(&self) -> Result<BTreeMap<String, Heard>, Fault> {
+    fn read_known(&self) -> Result<BTreeMap<String, LastHeard>, StateError> {
         let path = self.state.join(KNOWN_FILE);
         let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
         let mut known = BTreeMap::new();
@@ -370,7 +373,7 @@ impl State {
     }
 }
 
-impl Drop for State {
+impl Drop for StateDirs {
     fn drop(&mut self) {
         // It is removed while we still hold the directory.
         let _ = fs::remove_file(self.run.join(PID_FILE));
@@ -426,16 +429,16 @@ fn holder(directory: &Path) -> Option<u32> {
 }
 
 /// A line of the generations file. A line without a number is valid, too: a person may have written it.
-fn node_and_heard(line: &str) -> Option<(&str, Heard)> {
+fn node_and_heard(line: &str) -> Option<(&str, LastHeard)> {
     let mut words = line.split_whitespace();
     let (node, generation) = (words.next()?, words.next()?.parse().ok()?);
     let number = words.next().map_or(Some(0), |word| word.parse().ok())?;
-    words.next().is_none().then_some((node, Heard { generation, number }))
+    words.next().is_none().then_some((node, LastHeard { generation, number }))
 }
 
 /// The content of a file; `None` when it is missing.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
-    let fault = |fault| Fault::File { path: path.to_path_buf(), fault };
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    let fault = |fault| StateError::File { path: path.to_path_buf(), fault };
     let file = match File::open(path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(fault)?,
@@ -445,8 +448,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     Ok(Some(bytes))
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
-    write_atomically(path, bytes, mode).map_err(|fault| Fault::File { path: path.to_path_buf(), fault })
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    write_atomically(path, bytes, mode).map_err(|fault| StateError::File { path: path.to_path_buf(), fault })
 }
 
 #[cfg(test)]
@@ -472,8 +475,8 @@ mod tests {
             fs::write(self.path(name), bytes).unwrap();
         }
 
-        fn open(&self) -> Result<State, Fault> {
-            State::open(&self.path(""), &self.0.path().join("run"))
+        fn open(&self) -> Result<StateDirs, StateError> {
+            StateDirs::open(&self.path(""), &self.0.path().join("run"))
         }
 
         fn mode(&self, name: &str) -> u32 {
@@ -489,16 +492,19 @@ mod tests {
         let text = dirs.open().unwrap_err().to_string();
         assert!(text.contains(&format!("process {}:", std::process::id())), "{text}");
         // The same state directory with another run directory is still in use, and its daemon still named.
-        let other = State::open(&dirs.path(""), &dirs.0.path().join("run2")).unwrap_err();
-        assert!(matches!(other, Fault::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{other}");
+        let other = StateDirs::open(&dirs.path(""), &dirs.0.path().join("run2")).unwrap_err();
+        assert!(
+            matches!(other, StateError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
+            "{other}"
+        );
         assert!(!dirs.0.path().join("run2").exists(), "who cannot start leaves nothing behind");
-        State::open(&dirs.0.path().join("state2/deep"), &dirs.0.path().join("run")).unwrap_err();
+        StateDirs::open(&dirs.0.path().join("state2/deep"), &dirs.0.path().join("run")).unwrap_err();
         assert!(!dirs.0.path().join("state2").exists());
         drop(first);
         assert_eq!(running(&dirs.0.path().join("run")), None);
         dirs.open().unwrap();
         // One directory for both is allowed.
-        State::open(dirs.0.path(), dirs.0.path()).unwrap();
+        StateDirs::open(dirs.0.path(), dirs.0.path()).unwrap();
     }
 
     #[test]
@@ -522,7 +528,7 @@ mod tests {
         let fault = dirs.open().unwrap().take_the_place_of_heartbeat(&path).unwrap_err();
         original.kill().unwrap();
         original.wait().unwrap();
-        assert!(matches!(fault, Fault::Heartbeat { pid } if pid == original.id()), "{fault}");
+        assert!(matches!(fault, StateError::Heartbeat { pid } if pid == original.id()), "{fault}");
         assert_eq!(pid_in(&path), Some(original.id()), "it is not overwritten");
     }
 
@@ -552,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn each_life_has_a_higher_generation_in_heartbeats_form() {
+    fn each_run_has_a_higher_generation_in_heartbeats_format() {
         let dirs = Dirs::new();
         let next = |source, now| dirs.open().unwrap().next_generation("a", source, now).unwrap();
         assert_eq!(next(FILE, NOW), NOW + 1, "without a file, the clock");
@@ -575,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_between_two_lives_moves_the_generation_forward() {
+    fn a_heartbeat_between_two_runs_moves_the_generation_forward() {
         let dirs = Dirs::new();
         dirs.put("hostcache", b"a\t5a-1\t100\tdefault\n");
         let next = || dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap();
@@ -603,7 +609,7 @@ mod tests {
         ] {
             dirs.put(GENERATION_FILE, bytes);
             let fault = dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap_err();
-            assert!(matches!(fault, Fault::Generation { .. }), "{fault}");
+            assert!(matches!(fault, StateError::Generation { .. }), "{fault}");
             assert!(!fault.to_string().contains('\x1b'));
             assert_eq!(fs::read(dirs.path(GENERATION_FILE)).unwrap(), bytes, "nothing is overwritten");
         }
@@ -631,7 +637,7 @@ mod tests {
         let dirs = Dirs::new();
         let state = dirs.open().unwrap();
         assert_eq!(state.generation_of("b"), None);
-        let heard = |generation, number| Heard { generation, number };
+        let heard = |generation, number| LastHeard { generation, number };
         for (node, heard) in
             [("b", heard(12, 7)), ("b", heard(12, 6)), ("b", heard(11, 99)), ("c", heard(3, 0))]
         {
@@ -658,9 +664,9 @@ mod tests {
     fn what_is_no_file_is_an_error() {
         let dirs = Dirs::new();
         fs::create_dir_all(dirs.path(UUID_FILE)).unwrap();
-        assert!(matches!(dirs.open().unwrap().uuid(), Err(Fault::File { .. })));
+        assert!(matches!(dirs.open().unwrap().uuid(), Err(StateError::File { .. })));
         let file = dirs.path("file");
         fs::write(&file, "").unwrap();
-        assert!(matches!(State::open(&dirs.path(""), &file), Err(Fault::File { .. })));
+        assert!(matches!(StateDirs::open(&dirs.path(""), &file), Err(StateError::File { .. })));
     }
 }

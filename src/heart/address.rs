@@ -14,11 +14,11 @@ use locum_core::model::{
     event::{Carrier, Outcome},
     identity::{GroupIndex, ResourceId},
     resource::{Address, Agent},
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
 };
 use locum_sys::{
-    announce::{Announcer, Form},
-    claimants::Claimed,
+    announce::{AnnouncementForm, Announcer},
+    claimants::AddressClaim,
     netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, interface_to, ipv6_is_off},
 };
 
@@ -26,9 +26,9 @@ use super::{
     lifetimes::Lifetimes,
     network::Network,
     rivals::{self, REFRESH_NANOS, Rivals},
-    shape::{Order, Own, other_prefix, own_reaches},
+    shape::{Order, OwnAddresses, other_prefix, own_reaches},
 };
-use crate::{duties::Duties, rights};
+use crate::{host_config::HostConfig, rights};
 
 /// The answer to a request to terminate or kill an address.
 pub(super) const NO_PROCESSES: &str = "an address has no processes";
@@ -71,11 +71,11 @@ pub(super) struct Addresses {
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
     /// When the next announcement of each address is due, if it is being announced.
-    announcements: Agenda<ResourceId, u64>,
+    announcements: TimerQueue<ResourceId, u64>,
     /// When each of them is announced again, if nothing happens.
-    refreshes: Agenda<ResourceId, u64>,
+    refreshes: TimerQueue<ResourceId, u64>,
     /// When their lifetimes are to be renewed.
-    renewals: Agenda<ResourceId, u64>,
+    renewals: TimerQueue<ResourceId, u64>,
     /// How those addresses were put that were not removed again.
     put: BTreeMap<ResourceId, NewAddress>,
     /// The addresses of ours that have gone and were not reported yet.
@@ -93,7 +93,7 @@ pub(super) struct Addresses {
     /// The thread that renews the lifetimes, if there are any.
     renewer: Option<Lifetimes>,
     /// The addresses of which it was last said that clients cannot reach them here, and why.
-    cut: BTreeMap<ResourceId, String>,
+    unreachable: BTreeMap<ResourceId, String>,
     /// Why no address can be put anywhere, whatever the interfaces are like.
     barred: Option<String>,
     /// How many announcements the kernel refused.
@@ -174,7 +174,7 @@ impl Announcement {
 }
 
 /// One change that brings an address of ours to its place.
-enum Step {
+enum AddressStep {
     /// It stands in front of the machine's own: give it another mask for now.
     Away(ResourceId, InterfaceAddress),
     /// Give it its own mask again, which puts it behind, and remove the other one.
@@ -186,7 +186,7 @@ enum Step {
 }
 
 /// The interface and settings with which an address is put; nothing is left open.
-struct Place {
+struct AddressPlace {
     interface: Interface,
     prefix: u8,
     broadcast: Option<Ipv4Addr>,
@@ -194,13 +194,14 @@ struct Place {
 }
 
 impl Addresses {
-    pub(super) fn new(duties: &Duties) -> Self {
-        let resources = duties.resources().filter_map(|(id, resource)| match &resource.agent {
+    pub(super) fn new(host_config: &HostConfig) -> Self {
+        let resources = host_config.resources().filter_map(|(id, resource)| match &resource.agent {
             Agent::Address(address) | Agent::SendArp(address) => Some((id, address.clone())),
             _ => None,
         });
         let is_spoken = |agent: &Agent| matches!(agent, Agent::SendArp(_));
-        let spoken = duties.resources().filter(|(_, resource)| is_spoken(&resource.agent)).map(|(id, _)| id);
+        let spoken =
+            host_config.resources().filter(|(_, resource)| is_spoken(&resource.agent)).map(|(id, _)| id);
         let announcer = Announcer::open();
         let plan: BTreeMap<ResourceId, Address> = resources.collect();
         Self {
@@ -209,9 +210,9 @@ impl Addresses {
             spoken: spoken.collect(),
             announcer,
             held: BTreeMap::new(),
-            announcements: Agenda::default(),
-            refreshes: Agenda::default(),
-            renewals: Agenda::default(),
+            announcements: TimerQueue::default(),
+            refreshes: TimerQueue::default(),
+            renewals: TimerQueue::default(),
             put: BTreeMap::new(),
             missing: BTreeMap::new(),
             order_at: None,
@@ -220,8 +221,8 @@ impl Addresses {
             markless: false,
             lifetimes: Vec::new(),
             renewer: None,
-            cut: BTreeMap::new(),
-            barred: rights::bars(duties),
+            unreachable: BTreeMap::new(),
+            barred: rights::bars(host_config),
             failures: 0,
         }
     }
@@ -230,13 +231,13 @@ impl Addresses {
     ///
     /// # Errors
     /// When the kernel does not give the thread that renews them.
-    pub(super) fn bounded(mut self, duties: &Duties) -> io::Result<Self> {
+    pub(super) fn bounded(mut self, host_config: &HostConfig) -> io::Result<Self> {
         let lifetime = |seconds| Lifetime { valid: seconds, preferred: seconds };
-        self.lifetimes = duties.groups.iter().map(|group| group.lifetime.map(lifetime)).collect();
+        self.lifetimes = host_config.groups.iter().map(|group| group.lifetime.map(lifetime)).collect();
         if self.lifetimes.iter().any(Option::is_some) {
             self.renewer = Some(Lifetimes::start()?);
         }
-        let addresses = duties.resources().filter_map(|(id, resource)| match &resource.agent {
+        let addresses = host_config.resources().filter_map(|(id, resource)| match &resource.agent {
             Agent::Address(address) => Some((address.ip, id)),
             _ => None,
         });
@@ -260,7 +261,7 @@ impl Addresses {
         let is_ours =
             |id: ResourceId| held.get(&id).is_some_and(|held| held.tie == Tie::Ours) && may_answer(id.group);
         let news = rivals.hear(network.interfaces(), now, is_ours);
-        let line = |(id, said): (ResourceId, Claimed)| {
+        let line = |(id, said): (ResourceId, AddressClaim)| {
             let name = network.interface_by_index(said.interface).map_or("?", |it| it.name.as_str());
             let text = format!(
                 "{} is announced by another machine too, {} on {name}: it is announced again from here, and whoever asks may \
@@ -591,7 +592,7 @@ impl Addresses {
     /// Handles a change of the network: addresses of ours that have gone ([`Self::take_gone`] tells why), and
     /// interfaces that work again, whose segment has to hear from us.
     pub(super) fn compare(&mut self, network: &Network, now: u64) {
-        let own = Own::of(network.addresses(), &self.services);
+        let own = OwnAddresses::of(network.addresses(), &self.services);
         let gone = |held: &Held| held.tie != Tie::Spoken && !network.carries(held.interface, held.ip);
         let seen = |held: &Held| if held.beside_own { Some(now) } else { held.own_seen };
         let lost: Vec<_> = self.held.iter().filter(|(_, held)| gone(held)).map(|(id, _)| *id).collect();
@@ -637,7 +638,7 @@ impl Addresses {
             self.missing.remove(&id);
             self.hold(id, interface, Tie::Ours, network, now);
         }
-        let own = Own::of(network.addresses(), &self.services);
+        let own = OwnAddresses::of(network.addresses(), &self.services);
         let Self { missing, put, lifetimes, .. } = self;
         let is_bound = |group: GroupIndex| lifetimes.get(group.0).is_some_and(Option::is_some);
         let mut room = PUT_BACK_A_TURN;
@@ -699,7 +700,7 @@ impl Addresses {
         let mut fault = None;
         for step in steps {
             // An address that has another mask now is put behind next time.
-            goes_on |= matches!(step, Step::Away(..));
+            goes_on |= matches!(step, AddressStep::Away(..));
             if let Err(error) = self.take_step(step, network) {
                 fault.get_or_insert(error);
             }
@@ -707,28 +708,28 @@ impl Addresses {
         (fault, goes_on)
     }
 
-    fn take_step(&mut self, step: Step, network: &mut Network) -> io::Result<()> {
+    fn take_step(&mut self, step: AddressStep, network: &mut Network) -> io::Result<()> {
         match step {
-            Step::Away(id, there) => {
+            AddressStep::Away(id, there) => {
                 let Some(put) = self.put.get(&id) else { return Ok(()) };
                 let prefix = other_prefix(put.prefix);
                 let aside = NewAddress { prefix, no_prefix_route: true, ..put.clone() };
                 exists(self.put_now(id, &aside, network))?;
                 is_gone(network.netlink.delete_address(&there))?;
             }
-            Step::Behind(id, there) => {
+            AddressStep::Behind(id, there) => {
                 let Some(put) = self.put.get(&id).cloned() else { return Ok(()) };
                 exists(self.put_now(id, &put, network))?;
                 is_gone(network.netlink.delete_address(&there))?;
             }
-            Step::Source(id, deprecated) => {
+            AddressStep::Source(id, deprecated) => {
                 let lifetime = self.lifetime(id);
                 let Some(put) = self.put.get_mut(&id) else { return Ok(()) };
                 put.deprecated = deprecated;
                 put.no_prefix_route = deprecated;
                 network.netlink.replace_address(put, lifetime)?;
             }
-            Step::Adopt(id, there) => {
+            AddressStep::Adopt(id, there) => {
                 let Some(put) = self.put.get(&id) else { return Ok(()) };
                 let ours = NewAddress { interface: there.interface, prefix: there.prefix, ..put.clone() };
                 network.netlink.replace_address(&ours, self.lifetime(id))?;
@@ -745,8 +746,8 @@ impl Addresses {
     }
 
     /// The steps that bring every address to its place, in the order in which they must be taken.
-    fn steps<'a>(&self, addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone) -> Vec<Step> {
-        let own = Own::of(addresses.clone(), &self.services);
+    fn steps<'a>(&self, addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone) -> Vec<AddressStep> {
+        let own = OwnAddresses::of(addresses.clone(), &self.services);
         let order = Order::of(addresses.clone(), &own);
         let ids: BTreeMap<(u32, IpAddr), ResourceId> = self
             .held
@@ -760,22 +761,22 @@ impl Addresses {
             let Some(put) = self.put.get(id) else { continue };
             if there.prefix == put.prefix {
                 if is_in_front {
-                    away.push(Step::Away(*id, there.clone()));
+                    away.push(AddressStep::Away(*id, there.clone()));
                 }
             } else if !order.is_taken(there, put.prefix) {
-                others.push(Step::Behind(*id, there.clone()));
+                others.push(AddressStep::Behind(*id, there.clone()));
             }
         }
         // The first of a network comes last: the next one would take its place.
-        away.sort_by_key(|step| Reverse(matches!(step, Step::Away(_, there) if there.secondary)));
+        away.sort_by_key(|step| Reverse(matches!(step, AddressStep::Away(_, there) if there.secondary)));
         if !self.markless {
             let unmarked = addresses.filter(|there| !there.marked && self.services.contains(&there.ip));
             let ours = unmarked.filter_map(|there| Some((*ids.get(&(there.interface, there.ip))?, there)));
-            others.extend(ours.map(|(id, there)| Step::Adopt(id, there.clone())));
+            others.extend(ours.map(|(id, there)| AddressStep::Adopt(id, there.clone())));
         }
         for (id, held) in self.held.iter().filter(|(_, held)| held.tie == Tie::Ours && held.ip.is_ipv6()) {
             let is_source = self.put.get(id).is_some_and(|put| put.deprecated != held.beside_own);
-            others.extend(is_source.then_some(Step::Source(*id, held.beside_own)));
+            others.extend(is_source.then_some(AddressStep::Source(*id, held.beside_own)));
         }
         away.extend(others);
         away
@@ -813,7 +814,7 @@ impl Addresses {
             let there = standing(address, network).map(|there| there.interface);
             let interface = match there.and_then(|there| network.interface_by_index(there)) {
                 Some(interface) => interface.clone(),
-                None => match place(address, network) {
+                None => match complete(address, network) {
                     Ok(place) => place.interface,
                     Err(why) => return Some(why),
                 },
@@ -826,12 +827,12 @@ impl Addresses {
         let mut news = Vec::new();
         for (id, address) in &self.plan {
             let now = trouble(address);
-            if now.as_ref() == self.cut.get(id) {
+            if now.as_ref() == self.unreachable.get(id) {
                 continue;
             }
             match &now {
-                Some(why) => drop(self.cut.insert(*id, why.clone())),
-                None => drop(self.cut.remove(id)),
+                Some(why) => drop(self.unreachable.insert(*id, why.clone())),
+                None => drop(self.unreachable.remove(id)),
             }
             let down = if self.barred.is_some() { Carrier::Barred } else { Carrier::Down };
             news.push((*id, now.map_or(Carrier::Up, down)));
@@ -852,7 +853,8 @@ impl Addresses {
             let Some(id) = self.announcements.take_due(now) else { return };
             let Some(held) = self.held.get_mut(&id) else { continue };
             let Some(announcement) = held.announcement else { continue };
-            let form = if announcement.step % 2 == 0 { Form::Request } else { Form::Reply };
+            let form =
+                if announcement.step % 2 == 0 { AnnouncementForm::Request } else { AnnouncementForm::Reply };
             if let (Ok(announcer), Some(interface)) =
                 (&self.announcer, network.interface_by_index(held.interface))
                 && interface.resolves
@@ -916,7 +918,7 @@ pub(super) fn resolves(network: &Network, index: u32) -> bool {
 /// The interface on which the address stands, or else would be put.
 fn home(address: &Address, network: &Network) -> Option<u32> {
     let there = standing(address, network).map(|there| there.interface);
-    there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
+    there.or_else(|| complete(address, network).ok().map(|place| place.interface.index))
 }
 
 fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
@@ -932,7 +934,7 @@ fn new_address(
     services: &BTreeSet<IpAddr>,
 ) -> Result<NewAddress, String> {
     let is_up = |index| network.interface_by_index(index).is_some_and(|interface| interface.up);
-    let new = match (place(address, network), last) {
+    let new = match (complete(address, network), last) {
         (Ok(place), _) => NewAddress {
             label: address.label.clone(),
             broadcast: place.broadcast,
@@ -1010,7 +1012,7 @@ fn foreign(there: &InterfaceAddress, network: &Network) -> String {
 /// Completes what `haresources` leaves open. The interface is the one whose connected network contains the address,
 /// longest prefix first, or else, for heartbeat's `IPaddr` with a mask, the one to which the route leads. The mask is
 /// that network's. The broadcast address is the network's highest.
-fn place(address: &Address, network: &Network) -> Result<Place, String> {
+fn complete(address: &Address, network: &Network) -> Result<AddressPlace, String> {
     let ip = address.ip;
     let (interface, connected) = match &address.interface {
         Some(name) => {
@@ -1057,7 +1059,7 @@ fn place(address: &Address, network: &Network) -> Result<Place, String> {
     // address the source of this machine's own traffic. In the same network the kernel makes none, and must be free to
     // make it when our address outlives the first one.
     let no_prefix_route = connected.is_some_and(|connected| connected.prefix != prefix);
-    Ok(Place { interface: interface.clone(), prefix, broadcast, no_prefix_route })
+    Ok(AddressPlace { interface: interface.clone(), prefix, broadcast, no_prefix_route })
 }
 
 /// What to write in `haresources` instead.

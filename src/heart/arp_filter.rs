@@ -17,10 +17,10 @@ use locum_core::model::note::Level;
 use locum_sys::{
     clock,
     gate::{
-        Engine,
-        elsewhere::{self, ArpFilter, Homes},
+        Backend,
+        arp_filter::{self, ArpFilter, OwnInterfaces},
     },
-    netlink::{Change, Monitor},
+    netlink::{NetworkChange, NetworkMonitor},
     poll::{Bell, Interest, Poller, Timer},
 };
 use serde::{Deserialize, Serialize};
@@ -48,20 +48,20 @@ pub struct ArpFilterStats {
 
 /// The heart's end of the thread.
 pub(super) struct ArpFilterThread {
-    shared: Arc<Shared>,
+    shared: Arc<ArpFilterShared>,
     thread: Option<JoinHandle<()>>,
-    engine: Option<String>,
+    backend: Option<String>,
     /// Why there is no filter, or what was wrong last.
     fault: Option<String>,
     /// The home of each address, as the thread was told.
-    homes: Homes,
+    homes: OwnInterfaces,
     /// The homes that the thread is still to be told.
     waiting: VecDeque<(IpAddr, u32)>,
 }
 
-struct Shared {
+struct ArpFilterShared {
     asked: ArrayQueue<(IpAddr, u32)>,
-    notes: ArrayQueue<Said>,
+    notes: ArrayQueue<ArpFilterReport>,
     bell: Bell,
     stop: AtomicBool,
     /// The filter is to be removed at the end.
@@ -70,7 +70,7 @@ struct Shared {
 }
 
 /// A report of the thread.
-enum Said {
+enum ArpFilterReport {
     /// A line for the log.
     Note(Level, String),
     /// The current fault, or `None` if it is over.
@@ -85,12 +85,12 @@ impl ArpFilterThread {
     /// # Errors
     /// When the kernel gives no thread.
     pub(super) fn start(
-        engine: &Result<Engine, String>,
+        backend: &Result<Backend, String>,
         cluster: &str,
         has_groups: bool,
-        homes: Homes,
+        homes: OwnInterfaces,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ArpFilterShared {
             asked: ArrayQueue::new(ASKED_MAX),
             notes: ArrayQueue::new(NOTES_MAX),
             bell: Bell::new()?,
@@ -101,43 +101,43 @@ impl ArpFilterThread {
         let mut made = Self {
             shared: Arc::clone(&shared),
             thread: None,
-            engine: engine.as_ref().ok().map(ToString::to_string),
+            backend: backend.as_ref().ok().map(ToString::to_string),
             fault: None,
             homes: homes.clone(),
             waiting: VecDeque::new(),
         };
         if homes.is_empty() {
-            made.engine = None;
+            made.backend = None;
             // Filters of an earlier daemon serve no purpose any more.
-            let all = if has_groups { elsewhere::list().unwrap_or_default() } else { Vec::new() };
+            let all = if has_groups { arp_filter::list().unwrap_or_default() } else { Vec::new() };
             for old in all.iter().filter(|old| old.name.is_of(cluster)) {
-                if let Err(error) = elsewhere::remove(old) {
+                if let Err(error) = arp_filter::remove(old) {
                     made.fault = Some(format!("the ARP filter of an earlier life stays: {error}"));
                 }
             }
             return Ok(made);
         }
-        let engine = match engine {
+        let engine = match backend {
             Ok(engine) => engine.clone(),
             Err(why) => {
                 made.fault = Some(why.clone());
                 return Ok(made);
             }
         };
-        let mut work = Work {
+        let mut work = ArpFilterWorker {
             shared,
-            engine,
+            backend: engine,
             cluster: cluster.to_owned(),
             homes,
             filter: None,
             fault: None,
             poller: Poller::new()?,
             timer: Timer::new()?,
-            monitor: Monitor::open()?,
+            monitor: NetworkMonitor::open()?,
         };
         work.poller.add(&work.timer, TIMER, Interest::Read)?;
         work.poller.add(&work.shared.bell, BELL, Interest::Read)?;
-        if work.engine == Engine::Nft {
+        if work.backend == Backend::Nft {
             work.open();
             // The verdict reports it first.
             made.fault.clone_from(&work.fault);
@@ -153,7 +153,7 @@ impl ArpFilterThread {
     /// The line about the filter for the start of the log.
     pub(super) fn verdict(&self) -> Option<(Level, String)> {
         let Some(why) = &self.fault else {
-            return self.engine.as_ref().map(|engine| (Level::Info, format!("ARP filter by {engine}")));
+            return self.backend.as_ref().map(|engine| (Level::Info, format!("ARP filter by {engine}")));
         };
         let text = format!(
             "no ARP filter: {why}; a service address is answered for on every interface of this machine, also when this daemon \
@@ -192,8 +192,8 @@ impl ArpFilterThread {
         let mut notes = Vec::new();
         while let Some(said) = self.shared.notes.pop() {
             match said {
-                Said::Note(level, text) => notes.push((level, text)),
-                Said::Fault(fault) => self.fault = fault,
+                ArpFilterReport::Note(level, text) => notes.push((level, text)),
+                ArpFilterReport::Fault(fault) => self.fault = fault,
             }
         }
         notes
@@ -201,7 +201,7 @@ impl ArpFilterThread {
 
     pub(super) fn stats(&self) -> ArpFilterStats {
         ArpFilterStats {
-            engine: self.engine.clone(),
+            engine: self.backend.clone(),
             fault: self.fault.clone(),
             restored: self.shared.restored.load(Ordering::Relaxed),
         }
@@ -227,20 +227,20 @@ impl Drop for ArpFilterThread {
 }
 
 /// The state of the thread.
-struct Work {
-    shared: Arc<Shared>,
-    engine: Engine,
+struct ArpFilterWorker {
+    shared: Arc<ArpFilterShared>,
+    backend: Backend,
     cluster: String,
-    homes: Homes,
+    homes: OwnInterfaces,
     filter: Option<ArpFilter>,
     /// The last fault that was reported.
     fault: Option<String>,
     poller: Poller,
     timer: Timer,
-    monitor: Monitor,
+    monitor: NetworkMonitor,
 }
 
-impl Work {
+impl ArpFilterWorker {
     fn run(mut self) {
         let mut ready = Vec::new();
         let mut look_at = 0;
@@ -256,7 +256,7 @@ impl Work {
                 clock::sleep_until(look_at);
             }
             self.shared.bell.silence();
-            if self.engine != Engine::Nft && self.interfaces_changed() {
+            if self.backend != Backend::Nft && self.interfaces_changed() {
                 self.cover();
             }
         }
@@ -269,7 +269,7 @@ impl Work {
     }
 
     fn open(&mut self) {
-        match ArpFilter::open(&self.engine, &self.cluster, self.homes.clone()) {
+        match ArpFilter::open(&self.backend, &self.cluster, self.homes.clone()) {
             Ok(filter) => {
                 self.filter = Some(filter);
                 self.say_fault(None);
@@ -283,13 +283,13 @@ impl Work {
             self.open();
             return;
         };
-        match filter.look_after() {
+        match filter.check_and_restore() {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 self.shared.restored.fetch_add(1, Ordering::Relaxed);
                 let text =
                     format!("somebody took away a part of the ARP filter: put back: {}", missing.join(", "));
-                self.say(Said::Note(Level::Warning, text));
+                self.say(ArpFilterReport::Note(Level::Warning, text));
             }
             Err(error) => {
                 self.say_fault(Some(error.to_string()));
@@ -309,7 +309,7 @@ impl Work {
         while let Some((ip, interface)) = self.shared.asked.pop() {
             self.homes.insert(ip, Some(interface));
             if let Some(filter) = &mut self.filter
-                && let Err(error) = filter.settle(ip, interface)
+                && let Err(error) = filter.move_to(ip, interface)
             {
                 // The next look makes it anew, with what is known then.
                 self.filter = None;
@@ -321,7 +321,9 @@ impl Work {
     fn interfaces_changed(&mut self) -> bool {
         let mut changes = Vec::new();
         while matches!(self.monitor.read(&mut changes), Ok(true)) {}
-        changes.iter().any(|change| !matches!(change, Change::Address(_) | Change::AddressGone(_)))
+        changes
+            .iter()
+            .any(|change| !matches!(change, NetworkChange::Address(_) | NetworkChange::AddressGone(_)))
     }
 
     /// Reports a fault once while it lasts.
@@ -333,12 +335,12 @@ impl Work {
             Some(why) => (Level::Error, format!("the ARP filter does not stand as it should: {why}")),
             None => (Level::Info, "the ARP filter stands".to_owned()),
         };
-        self.say(Said::Note(level, text));
-        self.say(Said::Fault(fault.clone()));
+        self.say(ArpFilterReport::Note(level, text));
+        self.say(ArpFilterReport::Fault(fault.clone()));
         self.fault = fault;
     }
 
-    fn say(&self, said: Said) {
+    fn say(&self, said: ArpFilterReport) {
         // The heart takes them once a second. A flood of faults is not worth a second line.
         let _ = self.shared.notes.push(said);
     }
@@ -351,27 +353,32 @@ mod tests {
         thread,
     };
 
-    use locum_sys::namespace::{self, Fresh};
+    use locum_sys::namespace::{self, NewNamespaces};
 
     use super::*;
 
     /// Another process holds the tables when the daemon starts, and ends then.
     #[test]
-    fn a_filter_that_does_not_stand_at_the_start_is_not_said_to() {
+    fn a_filter_that_does_not_stand_at_the_start_is_not_reported_to() {
         let alone = || {
-            let fresh =
-                Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
-            if let Some(why) = namespace::leave(fresh)
+            let fresh = NewNamespaces {
+                network: true,
+                mounts: false,
+                host_name: false,
+                processes: false,
+                ipc: false,
+            };
+            if let Some(why) = namespace::enter_new(fresh)
                 .map_err(|error| error.to_string())
-                .and_then(|()| elsewhere::probe_rules())
+                .and_then(|()| arp_filter::probe_rules())
                 .err()
             {
                 let _ = writeln!(io::stderr(), "skipped: {why}");
                 return;
             }
-            let homes: Homes = [("10.9.0.14".parse().unwrap(), None)].into();
-            let other = ArpFilter::open(&Engine::Nft, "test", homes.clone()).unwrap();
-            let mut filter = ArpFilterThread::start(&Ok(Engine::Nft), "test", true, homes).unwrap();
+            let homes: OwnInterfaces = [("10.9.0.14".parse().unwrap(), None)].into();
+            let other = ArpFilter::open(&Backend::Nft, "test", homes.clone()).unwrap();
+            let mut filter = ArpFilterThread::start(&Ok(Backend::Nft), "test", true, homes).unwrap();
             let told = filter.verdict();
             let is_fault = matches!(&told, Some((Level::Warning, text)) if text.contains("no ARP filter"));
             if !is_fault {

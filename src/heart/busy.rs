@@ -12,7 +12,7 @@ const LOOK_NANOS: u64 = 900_000_000;
 
 /// The share of time in which the heart is at work; see the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Busy {
+pub(super) struct HeartLoad {
     /// How long it has waited since the last look.
     waited: u64,
     looked: u64,
@@ -23,7 +23,7 @@ pub(super) struct Busy {
     share: u64,
 }
 
-impl Busy {
+impl HeartLoad {
     /// Counts a time in which the heart waited.
     pub(super) const fn wait(&mut self, nanos: u64) {
         self.waited = self.waited.saturating_add(nanos);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     /// The verdict's changes over these seconds, each given by its share of work.
-    fn news(busy: &mut Busy, from: &mut u64, shares: &[u64]) -> Vec<bool> {
+    fn verdict_changes(busy: &mut HeartLoad, from: &mut u64, shares: &[u64]) -> Vec<bool> {
         let mut news = Vec::new();
         for share in shares {
             *from += 1_000_000_000;
@@ -78,21 +78,21 @@ mod tests {
     }
 
     #[test]
-    fn an_overload_is_what_lasts_and_is_said_once() {
-        let (mut busy, mut now) = (Busy::default(), 1);
+    fn an_overload_lasts_and_is_reported_once() {
+        let (mut busy, mut now) = (HeartLoad::default(), 1);
         assert_eq!(busy.look(now), None, "nothing is known yet");
         let none = Vec::<bool>::new();
-        assert_eq!(news(&mut busy, &mut now, &[5, 100, 100, 100, 100, 40]), none, "a takeover");
-        assert_eq!(news(&mut busy, &mut now, &[95; 20]), [true]);
+        assert_eq!(verdict_changes(&mut busy, &mut now, &[5, 100, 100, 100, 100, 40]), none, "a takeover");
+        assert_eq!(verdict_changes(&mut busy, &mut now, &[95; 20]), [true]);
         assert!(busy.is_overloaded() && busy.share() == 95);
-        assert_eq!(news(&mut busy, &mut now, &[30, 30, 60, 30, 70]), none, "not well yet");
-        assert_eq!(news(&mut busy, &mut now, &[10; 20]), [false]);
+        assert_eq!(verdict_changes(&mut busy, &mut now, &[30, 30, 60, 30, 70]), none, "not well yet");
+        assert_eq!(verdict_changes(&mut busy, &mut now, &[10; 20]), [false]);
         assert!(!busy.is_overloaded());
     }
 
     #[test]
     fn looks_that_come_too_soon_are_none() {
-        let (mut busy, mut now) = (Busy::default(), 1);
+        let (mut busy, mut now) = (HeartLoad::default(), 1);
         busy.look(now);
         for _ in 0..100 {
             now += 1_000_000;

@@ -25,19 +25,20 @@ use locum_core::{
         time::Instant,
     },
     native::wire::announcement,
-    r1::plan::Medium,
+    r1::plan::R1Medium,
 };
 use locum_sys::{
     clock,
     gate::{
-        self, Engine, Gate, Judge, Name, Pattern, Proof, Renewal, Renewed, Rivals, Settings, Subject, Watch,
+        self, Backend, Gate, GateName, GateSettings, PacketFilter, Pattern, Proof, Renewal, RenewalOutcome,
+        RivalSettings, Subject, TableWatch,
     },
     netlink::interface_name,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Options, network::Network};
-use crate::duties::{self, Duties, Place, Way};
+use super::{HeartOptions, network::Network};
+use crate::host_config::{self, HostConfig, LinkInterface, LinkPath};
 
 /// The time until which a group's addresses may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +64,22 @@ pub enum GateChoice {
 }
 
 impl GateChoice {
-    fn engine(self, probe: &gate::Probe) -> Result<Engine, String> {
+    fn backend(self, probe: &gate::GateProbe) -> Result<Backend, String> {
         let asked = |why: &String| format!("no gate is possible by the engine that was asked for: {why}");
         match self {
             Self::Auto => probe.choose(),
-            Self::Bpf => probe.bpf.as_ref().map(|bpffs| Engine::Bpf { bpffs: bpffs.clone() }).map_err(asked),
-            Self::Nft => probe.nft.as_ref().map(|()| Engine::Nft).map_err(asked),
+            Self::Bpf => probe.bpf.as_ref().map(|bpffs| Backend::Bpf { bpffs: bpffs.clone() }).map_err(asked),
+            Self::Nft => probe.nft.as_ref().map(|()| Backend::Nft).map_err(asked),
             Self::None => Err("no gate is wanted".into()),
         }
     }
 
     /// The backend of the ARP filter: rules if they work here, unless programs were asked for.
-    fn filter(self, probe: &gate::Probe) -> Result<Engine, String> {
+    fn filter(self, probe: &gate::GateProbe) -> Result<Backend, String> {
         match self {
-            Self::Auto => gate::elsewhere::choose(probe.bpf.clone()),
-            Self::Bpf | Self::None => self.engine(probe),
-            Self::Nft => gate::elsewhere::probe_rules().map(|()| Engine::Nft),
+            Self::Auto => gate::arp_filter::choose_backend(probe.bpf.clone()),
+            Self::Bpf | Self::None => self.backend(probe),
+            Self::Nft => gate::arp_filter::probe_rules().map(|()| Backend::Nft),
         }
     }
 }
@@ -137,7 +138,7 @@ pub struct GateState {
 
 /// The result of something that was done to gates.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct GateOutcome {
     /// Lines for the log.
     pub(super) notes: Vec<(Level, Option<GroupIndex>, String)>,
     /// The groups whose gate was shut and is open: their segments have to hear of their addresses.
@@ -146,7 +147,7 @@ pub(super) struct Told {
     pub(super) overtaking: bool,
 }
 
-impl Told {
+impl GateOutcome {
     /// Adds the results of another step.
     pub(super) fn add(&mut self, more: Self) {
         self.notes.extend(more.notes);
@@ -221,16 +222,16 @@ impl Refusals {
 
 /// All gates of this heart.
 pub(super) struct Gates {
-    engine: Result<Engine, String>,
+    backend: Result<Backend, String>,
     /// The backend of the ARP filter.
-    filter: Result<Engine, String>,
+    filter: Result<Backend, String>,
     missing: (Option<String>, Option<String>),
-    watch: Option<Watch>,
-    eras: Eras,
+    watch: Option<TableWatch>,
+    eras: ClockEras,
     cluster: String,
     /// What judges for all groups, once it was made ready.
-    judge: Option<Judge>,
-    groups: Vec<Group>,
+    packet_filter: Option<PacketFilter>,
+    groups: Vec<GatedGroup>,
     renewals: u64,
     refusals: Refusals,
     /// The gate that is checked next.
@@ -242,17 +243,17 @@ pub(super) struct Gates {
     /// Why our program could not be put in front last time.
     front_fault: Option<String>,
     /// Why the packet filter could not be put back last time.
-    judge_fault: Option<String>,
+    packet_filter_fault: Option<String>,
 }
 
 /// Where announcements of claims have their parts.
 const PATTERN: Pattern =
     Pattern { head: announcement::HEAD, subject: announcement::SUBJECT, proof: announcement::PROOF };
 
-struct Group {
+struct GatedGroup {
     key: String,
-    need: duties::Gate,
-    name: Name,
+    need: host_config::GatePolicy,
+    name: GateName,
     addresses: Vec<IpAddr>,
     lease: Option<Lease>,
     /// An announced claim that carries one of these shuts the gate.
@@ -268,13 +269,13 @@ struct Group {
 
 impl Gates {
     /// Finds out what the kernel can do, if any group wants a gate. Blocks for a moment: call it before the heart runs.
-    pub(super) fn new(duties: &Duties, options: &Options) -> Self {
+    pub(super) fn new(host_config: &HostConfig, options: &HeartOptions) -> Self {
         // An address that a script puts would need a gate that the script opens.
         let without = options.gates == GateChoice::None || options.prefer_scripts;
-        let group = |group: &duties::Group| Group {
+        let group = |group: &host_config::HostGroup| GatedGroup {
             key: group.key.clone(),
-            need: if without { duties::Gate::None } else { group.gate },
-            name: Name::new(&duties.cluster, &group.key),
+            need: if without { host_config::GatePolicy::None } else { group.gate },
+            name: GateName::new(&host_config.cluster, &group.key),
             addresses: group.addresses().collect(),
             lease: None,
             proofs: Vec::new(),
@@ -284,26 +285,26 @@ impl Gates {
             restored: 0,
             fault: None,
         };
-        let groups: Vec<Group> = duties.groups.iter().map(group).collect();
-        let is_wanted = groups.iter().any(Group::wants_gate);
+        let groups: Vec<GatedGroup> = host_config.groups.iter().map(group).collect();
+        let is_wanted = groups.iter().any(GatedGroup::wants_gate);
         let (engine, filter, missing) = if is_wanted {
             let probe = gate::probe();
             let filter = options.gates.filter(&probe);
-            (options.gates.engine(&probe), filter, (probe.bpf.err(), probe.nft.err()))
+            (options.gates.backend(&probe), filter, (probe.bpf.err(), probe.nft.err()))
         } else {
             let unwanted = || Err("no group wants a gate".into());
             (unwanted(), unwanted(), (None, None))
         };
-        let is_nft = matches!(engine, Ok(Engine::Nft));
-        let watch = is_nft.then(|| Watch::open().ok()).flatten();
+        let is_nft = matches!(engine, Ok(Backend::Nft));
+        let watch = is_nft.then(|| TableWatch::open().ok()).flatten();
         Self {
-            engine,
+            backend: engine,
             filter,
             missing,
             watch,
-            eras: Eras::new(),
-            cluster: duties.cluster.clone(),
-            judge: None,
+            eras: ClockEras::new(),
+            cluster: host_config.cluster.clone(),
+            packet_filter: None,
             groups,
             renewals: 0,
             refusals: Refusals::default(),
@@ -311,26 +312,31 @@ impl Gates {
             overtaken: BTreeMap::new(),
             front_at: 0,
             front_fault: None,
-            judge_fault: None,
+            packet_filter_fault: None,
         }
     }
 
     /// Lets what judges for all groups stand where their addresses would be put, and hear where rivals announce their claims.
     /// Calls that block for long: before the heart runs. What cannot be done is returned, and tried again when it is wanted.
-    pub(super) fn make_ready(&mut self, places: &[(GroupIndex, u32)], ears: Option<&Ears>) -> Vec<String> {
-        let wants = |group: &GroupIndex| self.groups.get(group.0).is_some_and(Group::wants_gate);
+    pub(super) fn make_ready(
+        &mut self,
+        places: &[(GroupIndex, u32)],
+        listeners: Option<&ClaimListeners>,
+    ) -> Vec<String> {
+        let wants = |group: &GroupIndex| self.groups.get(group.0).is_some_and(GatedGroup::wants_gate);
         let places: BTreeSet<u32> =
             places.iter().filter(|(group, _)| wants(group)).map(|(_, interface)| *interface).collect();
-        if self.engine.is_err() || !self.groups.iter().any(Group::wants_gate) {
+        if self.backend.is_err() || !self.groups.iter().any(GatedGroup::wants_gate) {
             return Vec::new();
         }
-        let judge = match self.judge() {
+        let judge = match self.packet_filter() {
             Ok(judge) => judge,
             Err(error) => return vec![format!("gates will not be made: {error}")],
         };
         let is_owned = judge.is_owned();
         let covered = places.iter().map(|interface| judge.cover(*interface));
-        let heard = ears.into_iter().flat_map(|ears| ears.interfaces.iter().map(|index| (*index, ears.port)));
+        let heard =
+            listeners.into_iter().flat_map(|ears| ears.interfaces.iter().map(|index| (*index, ears.port)));
         let heard = heard.map(|(interface, port)| judge.listen(interface, port));
         let faults = covered.chain(heard).filter_map(Result::err);
         let faults = faults.map(|error| format!("gates are not ready: {error}")).collect();
@@ -341,19 +347,19 @@ impl Gates {
         faults
     }
 
-    fn judge(&mut self) -> io::Result<&Judge> {
-        let judge = match (self.judge.take(), &self.engine) {
+    fn packet_filter(&mut self) -> io::Result<&PacketFilter> {
+        let judge = match (self.packet_filter.take(), &self.backend) {
             (Some(judge), _) => judge,
-            (None, Ok(engine)) => Judge::open(engine, &self.cluster, PATTERN)?,
+            (None, Ok(engine)) => PacketFilter::open(engine, &self.cluster, PATTERN)?,
             (None, Err(why)) => return Err(io::Error::other(why.clone())),
         };
-        Ok(self.judge.insert(judge))
+        Ok(self.packet_filter.insert(judge))
     }
 
     /// Removes the packet filter, unless a gate exists: that one keeps its addresses silent for the next daemon.
     pub(super) fn leave(&mut self) {
         if self.groups.iter().all(|group| group.gate.is_none())
-            && let Some(judge) = self.judge.take()
+            && let Some(judge) = self.packet_filter.take()
         {
             // A packet filter without gates stops nothing. A later start finds it, and `locum gate --remove` removes
             // it.
@@ -367,7 +373,7 @@ impl Gates {
     }
 
     /// The backend of the ARP filter, or why there is none.
-    pub(super) fn filter(&self) -> &Result<Engine, String> {
+    pub(super) fn filter(&self) -> &Result<Backend, String> {
         &self.filter
     }
 
@@ -377,7 +383,7 @@ impl Gates {
 
     /// Whether the group's addresses stand behind a gate where one is possible.
     pub(super) fn wants(&self, group: GroupIndex) -> bool {
-        self.groups.get(group.0).is_some_and(Group::wants_gate)
+        self.groups.get(group.0).is_some_and(GatedGroup::wants_gate)
     }
 
     /// Becomes readable when another process deletes rules.
@@ -387,11 +393,11 @@ impl Gates {
 
     /// The line about gates for the start of the log.
     pub(super) fn verdict(&self) -> Option<(Level, String)> {
-        if !self.groups.iter().any(Group::wants_gate) {
+        if !self.groups.iter().any(GatedGroup::wants_gate) {
             return None;
         }
-        let is_required = self.groups.iter().any(|group| group.need == duties::Gate::Required);
-        Some(match &self.engine {
+        let is_required = self.groups.iter().any(|group| group.need == host_config::GatePolicy::Required);
+        Some(match &self.backend {
             Ok(engine) => (Level::Info, format!("gates are made by {engine}")),
             Err(why) if is_required => (
                 Level::Error,
@@ -407,8 +413,8 @@ impl Gates {
     }
 
     /// Sets the leases of these groups; `None` shuts the gate. All at once costs little more than one.
-    pub(super) fn set(&mut self, leases: &[(GroupIndex, Option<Lease>)]) -> Told {
-        let mut told = Told::default();
+    pub(super) fn set(&mut self, leases: &[(GroupIndex, Option<Lease>)]) -> GateOutcome {
+        let mut outcome = GateOutcome::default();
         self.eras.look();
         let mut groups = Vec::with_capacity(leases.len());
         for (group, lease) in leases {
@@ -417,15 +423,15 @@ impl Gates {
                 groups.push(group.0);
             }
         }
-        self.renew(groups, &mut told);
-        told
+        self.renew(groups, &mut outcome);
+        outcome
     }
 
     /// Tells the kernel what the leases of these groups are.
-    fn renew(&mut self, mut groups: Vec<usize>, told: &mut Told) {
+    fn renew(&mut self, mut groups: Vec<usize>, told: &mut GateOutcome) {
         groups.sort_unstable();
         groups.dedup();
-        let Self { judge, groups: entries, eras, renewals, .. } = self;
+        let Self { packet_filter: judge, groups: entries, eras, renewals, .. } = self;
         groups.retain(|group| entries[*group].gate.is_some());
         let Some(judge) = judge else { return };
         if groups.is_empty() {
@@ -491,20 +497,20 @@ impl Gates {
 
     /// Whether the group has a gate, on this node and so on others. Without one nobody listens to announcements of its claims.
     pub(super) fn has_gate(&self, group: GroupIndex) -> bool {
-        self.groups.get(group.0).is_some_and(Group::wants_gate)
+        self.groups.get(group.0).is_some_and(GatedGroup::wants_gate)
     }
 
     /// Sets which announced claims shut the gates of these groups from now on.
-    pub(super) fn expect(&mut self, proofs: Vec<(GroupIndex, Vec<Proof>)>) -> Told {
-        let mut told = Told::default();
+    pub(super) fn expect(&mut self, proofs: Vec<(GroupIndex, Vec<Proof>)>) -> GateOutcome {
+        let mut told = GateOutcome::default();
         // For each group the last entry counts.
         let mut news: BTreeMap<usize, Vec<Proof>> = BTreeMap::new();
         for (group, proofs) in proofs {
-            if self.groups.get(group.0).is_some_and(Group::wants_gate) {
+            if self.groups.get(group.0).is_some_and(GatedGroup::wants_gate) {
                 news.insert(group.0, proofs);
             }
         }
-        let Self { judge, groups, .. } = self;
+        let Self { packet_filter: judge, groups, .. } = self;
         for (group, proofs) in &news {
             groups[*group].proofs.clone_from(proofs);
         }
@@ -533,33 +539,35 @@ impl Gates {
         &mut self,
         group: GroupIndex,
         interface: u32,
-        ears: Option<&Ears>,
+        listeners: Option<&ClaimListeners>,
         answers: bool,
-    ) -> Result<Told, String> {
-        let mut told = Told::default();
+    ) -> Result<GateOutcome, String> {
+        let mut told = GateOutcome::default();
         self.eras.look();
         let Some(need) = self.groups.get(group.0).filter(|entry| entry.wants_gate()).map(|entry| entry.need)
         else {
             return Ok(told);
         };
-        let stands = match &self.engine {
-            Ok(_) => self.judge().map(drop).map_err(|error| format!("no gate is possible now: {error}")),
-            Err(why) if need == duties::Gate::Required => {
+        let stands = match &self.backend {
+            Ok(_) => {
+                self.packet_filter().map(drop).map_err(|error| format!("no gate is possible now: {error}"))
+            }
+            Err(why) if need == host_config::GatePolicy::Required => {
                 Err(format!("{why}; `locum gate` shows what is missing, guard none does without"))
             }
             Err(_) => return Ok(told),
         };
-        let Self { judge, groups, cluster, .. } = self;
+        let Self { packet_filter: judge, groups, cluster, .. } = self;
         let entry = &mut groups[group.0];
         let stands = stands.and_then(|()| match judge {
             Some(judge) => entry
-                .stand(judge, cluster, interface, ears, answers)
+                .stand(judge, cluster, interface, listeners, answers)
                 .map_err(|error| format!("no gate on its interface: {error}")),
             None => Ok(()),
         });
         match (stands, entry.need) {
             (Ok(()), _) => self.renew(vec![group.0], &mut told),
-            (Err(why), duties::Gate::Required) => return Err(why),
+            (Err(why), host_config::GatePolicy::Required) => return Err(why),
             (Err(why), _) => entry.fail(group, &why, &mut told),
         }
         // The address is announced when it stands.
@@ -573,8 +581,8 @@ impl Gates {
     }
 
     /// Removes the group's gate, because its last address has gone.
-    pub(super) fn remove(&mut self, group: GroupIndex) -> Told {
-        let mut told = Told::default();
+    pub(super) fn remove(&mut self, group: GroupIndex) -> GateOutcome {
+        let mut told = GateOutcome::default();
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
@@ -586,22 +594,22 @@ impl Gates {
     }
 
     /// Another process deleted rules: checks whether the gates still exist.
-    pub(super) fn heed_watch(&mut self) -> Told {
-        let Some(watch) = &mut self.watch else { return Told::default() };
+    pub(super) fn heed_watch(&mut self) -> GateOutcome {
+        let Some(watch) = &mut self.watch else { return GateOutcome::default() };
         match watch.read() {
-            Ok(Some(names)) if names.is_empty() => Told::default(),
+            Ok(Some(names)) if names.is_empty() => GateOutcome::default(),
             // If all are gone, all are checked.
             _ => self.look_after(1),
         }
     }
 
     /// Compares some gates with the kernel's state, others each time, and puts back what another process removed.
-    pub(super) fn look_after(&mut self, most: usize) -> Told {
-        let mut told = Told::default();
+    pub(super) fn look_after(&mut self, most: usize) -> GateOutcome {
+        let mut told = GateOutcome::default();
         self.eras.look();
         self.stay_in_front(&mut told);
-        let is_restored = self.look_after_judge(&mut told);
-        if let Some(Ok(count)) = self.judge.as_ref().map(Judge::refused) {
+        let is_restored = self.check_packet_filter(&mut told);
+        if let Some(Ok(count)) = self.packet_filter.as_ref().map(PacketFilter::refused) {
             self.refusals.note(clock::monotonic_nanos(), count);
         }
         let most = if is_restored { usize::MAX } else { most };
@@ -642,9 +650,9 @@ impl Gates {
 
     /// Puts our programs in front of those of others, which would answer in the gates' place. Checks one place in a
     /// look.
-    fn stay_in_front(&mut self, told: &mut Told) {
+    fn stay_in_front(&mut self, outcome: &mut GateOutcome) {
         let now = clock::monotonic_nanos();
-        let Some(judge) = self.judge.as_ref().filter(|_| now >= self.front_at) else { return };
+        let Some(judge) = self.packet_filter.as_ref().filter(|_| now >= self.front_at) else { return };
         match judge.stay_in_front(PLACES_A_LOOK) {
             Ok(None) => {}
             Ok(Some(gate::Overtaken { interface, by })) => {
@@ -655,7 +663,7 @@ impl Gates {
                          ours are in front again",
                         name_of(interface)
                     );
-                    told.notes.push((Level::Warning, None, text));
+                    outcome.notes.push((Level::Warning, None, text));
                 }
                 known.note(now, by);
             }
@@ -663,7 +671,7 @@ impl Gates {
                 // Its own look reports it if it lasts: an interface that is going is not a fault.
                 let text = format!("a program of somebody else's stays before the gates': {error}");
                 if self.front_fault.as_ref() != Some(&text) {
-                    told.notes.push((Level::Error, None, text.clone()));
+                    outcome.notes.push((Level::Error, None, text.clone()));
                 }
                 self.front_fault = Some(text);
                 self.front_at = now + OVERTAKEN_PAUSE_NANOS;
@@ -677,9 +685,9 @@ impl Gates {
                 continue;
             }
             known.lasts = goes_on;
-            told.overtaking = true;
+            outcome.overtaking = true;
             let name = name_of(*interface);
-            told.notes.push(if goes_on {
+            outcome.notes.push(if goes_on {
                 let text = format!(
                     "{name}: {} comes before the gates' programs again and again: until that ends, no gate there can be \
                      relied on, and groups with addresses there belong on another node",
@@ -702,8 +710,10 @@ impl Gates {
     }
 
     /// Checks the packet filter. Returns whether it was put back: then gates may have gone with it.
-    fn look_after_judge(&mut self, told: &mut Told) -> bool {
-        let Self { judge: Some(judge), judge_fault, .. } = self else { return false };
+    fn check_packet_filter(&mut self, outcome: &mut GateOutcome) -> bool {
+        let Self { packet_filter: Some(judge), packet_filter_fault: judge_fault, .. } = self else {
+            return false;
+        };
         let missing = match judge.missing_of(PLACES_A_LOOK) {
             Ok(missing) if missing.is_empty() => {
                 *judge_fault = None;
@@ -718,14 +728,14 @@ impl Gates {
             Ok(()) => {
                 *judge_fault = None;
                 let text = format!("somebody took away a part of all gates: put back: {missing}");
-                told.notes.push((Level::Warning, None, text));
+                outcome.notes.push((Level::Warning, None, text));
                 true
             }
             Err(error) => {
                 // Reported once while it lasts, whatever else is missing meanwhile.
                 let text = error.to_string();
                 if judge_fault.as_ref() != Some(&text) {
-                    told.notes.push((Level::Error, None, format!("no gate is whole ({missing}): {text}")));
+                    outcome.notes.push((Level::Error, None, format!("no gate is whole ({missing}): {text}")));
                 }
                 *judge_fault = Some(text);
                 false
@@ -735,7 +745,7 @@ impl Gates {
 
     pub(super) fn stats(&self) -> GateStats {
         let now = clock::boot_nanos();
-        let state = |entry: &Group| {
+        let state = |entry: &GatedGroup| {
             let is_shown = entry.gate.is_some() || entry.fault.is_some();
             is_shown.then(|| GateState {
                 group: entry.key.clone(),
@@ -748,39 +758,39 @@ impl Gates {
                 fault: entry.fault.clone(),
             })
         };
-        let is_wanted = self.groups.iter().any(Group::wants_gate);
-        let without = match &self.engine {
+        let is_wanted = self.groups.iter().any(GatedGroup::wants_gate);
+        let without = match &self.backend {
             Err(_) if is_wanted => {
                 self.groups.iter().filter(|entry| entry.wants_gate()).map(|entry| entry.key.clone()).collect()
             }
             _ => Vec::new(),
         };
         GateStats {
-            engine: self.engine.as_ref().ok().map(ToString::to_string),
+            engine: self.backend.as_ref().ok().map(ToString::to_string),
             bpf_missing: self.missing.0.clone(),
             nft_missing: self.missing.1.clone(),
             renewals: self.renewals,
             without,
             gates: self.groups.iter().filter_map(state).collect(),
-            refused: self.judge.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
+            refused: self.packet_filter.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
             refused_ago: self.refusals.ago(clock::monotonic_nanos()),
             overtaken: self.overtaken.iter().map(|(interface, known)| known.state(*interface)).collect(),
         }
     }
 }
 
-impl Group {
+impl GatedGroup {
     fn wants_gate(&self) -> bool {
-        self.need != duties::Gate::None && !self.addresses.is_empty()
+        self.need != host_config::GatePolicy::None && !self.addresses.is_empty()
     }
 
     /// Puts the gate on one more interface.
     fn stand(
         &mut self,
-        judge: &Judge,
+        packet_filter: &PacketFilter,
         cluster: &str,
         interface: u32,
-        ears: Option<&Ears>,
+        listeners: Option<&ClaimListeners>,
         answers: bool,
     ) -> io::Result<()> {
         match &mut self.gate {
@@ -788,23 +798,23 @@ impl Group {
             Some(gate) => return gate.add_interface(interface),
             None => {}
         }
-        let settings = Settings {
+        let settings = GateSettings {
             name: self.name.clone(),
             addresses: self.addresses.clone(),
             interfaces: vec![interface],
-            rivals: ears.and_then(|ears| ears.rivals(cluster, &self.key)),
+            rivals: listeners.and_then(|ears| ears.rivals(cluster, &self.key)),
             proofs: self.proofs.clone(),
         };
         // The gate of an earlier daemon goes on without a packet lost.
-        let found = if answers { judge.adopt(settings.clone())? } else { None };
-        let gate = found.map_or_else(|| judge.install(settings), Ok)?;
+        let found = if answers { packet_filter.adopt(settings.clone())? } else { None };
+        let gate = found.map_or_else(|| packet_filter.install(settings), Ok)?;
         self.gate = Some(gate);
         (self.deadline, self.fault, self.contested) = (0, None, false);
         Ok(())
     }
 
     /// The renewal of the lease for the kernel.
-    fn renewal(&self, eras: &Eras) -> Option<Renewal> {
+    fn renewal(&self, eras: &ClockEras) -> Option<Renewal> {
         let Lease { until, sent } = self.lease?;
         let shift = eras.shift_at(sent.as_nanos());
         let (deadline, sent) =
@@ -821,27 +831,27 @@ impl Group {
         &mut self,
         group: GroupIndex,
         deadline: u64,
-        outcome: Option<Renewed>,
+        renewed: Option<RenewalOutcome>,
         was_open: bool,
-        told: &mut Told,
+        outcome: &mut GateOutcome,
     ) {
         (self.deadline, self.fault) = (deadline, None);
-        let contested = matches!(outcome, Some(Renewed::Shut { .. }));
+        let contested = matches!(renewed, Some(RenewalOutcome::Shut { .. }));
         if contested && !self.contested {
             let text = "another node has announced that it owns the group: the gate is shut until a beat that is sent from \
                         now on renews it";
-            told.notes.push((Level::Warning, Some(group), text.into()));
+            outcome.notes.push((Level::Warning, Some(group), text.into()));
         }
         self.contested = contested;
         if !was_open && self.is_open(clock::boot_nanos()) {
-            told.opened.push(group);
+            outcome.opened.push(group);
         }
     }
 
     /// Reports a fault once, until it works again.
-    fn fail(&mut self, group: GroupIndex, why: &str, told: &mut Told) {
+    fn fail(&mut self, group: GroupIndex, why: &str, outcome: &mut GateOutcome) {
         if self.fault.is_none() {
-            told.notes.push((Level::Error, Some(group), why.to_owned()));
+            outcome.notes.push((Level::Error, Some(group), why.to_owned()));
         }
         self.fault = Some(why.to_owned());
     }
@@ -850,7 +860,7 @@ impl Group {
 /// Where announcements of other nodes' claims come in: over the unicast links, whose senders the file names. On other links
 /// nobody is named who could be believed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ears {
+pub(super) struct ClaimListeners {
     interfaces: Vec<u32>,
     peers: Vec<IpAddr>,
     port: u16,
@@ -858,23 +868,23 @@ pub(super) struct Ears {
     member: MemberId,
 }
 
-impl Ears {
+impl ClaimListeners {
     /// The claim listeners on the interfaces as they are now. One listener hears one port: that of the first link.
-    pub(super) fn of(duties: &Duties, network: &Network) -> Self {
+    pub(super) fn of(host_config: &HostConfig, network: &Network) -> Self {
         let (interfaces, peers, port) = (Vec::new(), Vec::new(), 0);
-        let mut ears = Self { interfaces, peers, port, member: MemberId::of(&duties.me) };
-        for link in &duties.links {
-            let Way::Interface(place, media, _) = &link.way else { continue };
+        let mut ears = Self { interfaces, peers, port, member: MemberId::of(&host_config.me) };
+        for link in &host_config.links {
+            let LinkPath::Interface(place, media, _) = &link.path else { continue };
             let interface = match place {
-                Place::Named(name) => network.interface(name).map(|interface| interface.index),
-                Place::Carrying(ip) => {
+                LinkInterface::Named(name) => network.interface(name).map(|interface| interface.index),
+                LinkInterface::Carrying(ip) => {
                     let there = network.carrying(*ip).next();
                     there.map(|address| address.interface)
                 }
             };
             let Some(interface) = interface else { continue };
             for medium in media {
-                let Medium::Unicast { peer, port, .. } = medium else { continue };
+                let R1Medium::Unicast { peer, port, .. } = medium else { continue };
                 if ears.port == 0 {
                     ears.port = *port;
                 }
@@ -891,11 +901,11 @@ impl Ears {
         ears
     }
 
-    fn rivals(&self, cluster: &str, group: &str) -> Option<Rivals> {
+    fn rivals(&self, cluster: &str, group: &str) -> Option<RivalSettings> {
         let Self { interfaces, peers, port, member } = self;
         let (interfaces, peers) = (interfaces.clone(), peers.clone());
         let subject = Subject(announcement::subject(cluster, GroupId::of(group), *member));
-        let rivals = Rivals { interfaces, peers, port: *port, subject };
+        let rivals = RivalSettings { interfaces, peers, port: *port, subject };
         (!rivals.peers.is_empty()).then_some(rivals)
     }
 }
@@ -906,7 +916,7 @@ fn name_of(interface: u32) -> String {
 
 /// How far the boot-time clock, which holds gates' deadlines, is ahead of the monotonic clock, which the core uses. The
 /// difference grows while the machine is suspended, and a lease that began before a suspension has run on meanwhile.
-struct Eras {
+struct ClockEras {
     /// The moment of the monotonic clock from which each difference holds; oldest first.
     eras: Vec<(u64, u64)>,
 }
@@ -916,7 +926,7 @@ const SUSPENDED_NANOS: u64 = 1_000_000;
 /// How many suspensions are remembered: no lease rests on an older beat.
 const ERAS_MAX: usize = 16;
 
-impl Eras {
+impl ClockEras {
     fn new() -> Self {
         let mut eras = Self { eras: Vec::new() };
         eras.look();
@@ -952,13 +962,13 @@ mod tests {
 
     use locum_sys::{
         mount,
-        namespace::{self, Fresh},
+        namespace::{self, NewNamespaces},
     };
 
     use super::*;
 
     #[test]
-    fn announcements_that_prove_nothing_are_news_while_there_are_more() {
+    fn announcements_that_prove_nothing_are_reported_while_there_are_more() {
         let second = |seconds: u64| seconds * 1_000_000_000;
         let mut refusals = Refusals::default();
         refusals.note(second(10), 7);
@@ -987,7 +997,7 @@ mod tests {
 
     #[test]
     fn a_lease_runs_on_while_the_machine_is_suspended() {
-        let mut eras = Eras { eras: Vec::new() };
+        let mut eras = ClockEras { eras: Vec::new() };
         eras.note(1_000_000_000, 5_000_000_000);
         eras.note(2_000_000_000, 4_999_999_000);
         eras.note(3_000_000_000, 5_000_000_900);
@@ -1005,11 +1015,12 @@ mod tests {
 
     /// Another process removes the file system that holds all pins, and it does not come back.
     #[test]
-    fn what_cannot_be_put_back_is_said_once_and_no_reason_to_look_at_all_gates() {
+    fn a_packet_filter_that_cannot_be_put_back_is_reported_once_and_not_every_gate_checked() {
         let alone = || {
-            let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+            let fresh =
+                NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
             let place = std::env::temp_dir();
-            let ready = namespace::leave(fresh)
+            let ready = namespace::enter_new(fresh)
                 .and_then(|()| mount::make_private())
                 .and_then(|()| mount::memory(&place))
                 .and_then(|()| gate::ensure_bpffs(&place.join("bpf")));
@@ -1020,17 +1031,17 @@ mod tests {
                     return;
                 }
             };
-            let engine = Engine::Bpf { bpffs: bpffs.clone() };
-            let judge = Judge::open(&engine, "test", PATTERN).unwrap();
+            let engine = Backend::Bpf { bpffs: bpffs.clone() };
+            let judge = PacketFilter::open(&engine, "test", PATTERN).unwrap();
             judge.cover(1).unwrap();
             let mut gates = Gates {
-                engine: Ok(engine.clone()),
+                backend: Ok(engine.clone()),
                 filter: Ok(engine),
                 missing: (None, None),
                 watch: None,
-                eras: Eras::new(),
+                eras: ClockEras::new(),
                 cluster: "test".into(),
-                judge: Some(judge),
+                packet_filter: Some(judge),
                 groups: Vec::new(),
                 renewals: 0,
                 next_look: 0,
@@ -1038,18 +1049,18 @@ mod tests {
                 refusals: Refusals::default(),
                 front_at: 0,
                 front_fault: None,
-                judge_fault: None,
+                packet_filter_fault: None,
             };
-            let mut told = Told::default();
-            assert!(!gates.look_after_judge(&mut told) && told.notes.is_empty());
+            let mut told = GateOutcome::default();
+            assert!(!gates.check_packet_filter(&mut told) && told.notes.is_empty());
             assert!(Command::new("umount").arg("--lazy").arg(&bpffs).status().unwrap().success());
             for _ in 0..3 {
-                assert!(!gates.look_after_judge(&mut told));
+                assert!(!gates.check_packet_filter(&mut told));
             }
             assert!(matches!(&told.notes[..], [(Level::Error, None, _)]), "{:?}", told.notes);
             mount::bpf(&bpffs).unwrap();
-            assert!(gates.look_after_judge(&mut told), "all of it is put back");
-            assert!(!gates.look_after_judge(&mut told));
+            assert!(gates.check_packet_filter(&mut told), "all of it is put back");
+            assert!(!gates.check_packet_filter(&mut told));
             assert!(matches!(&told.notes[1..], [(Level::Warning, None, _)]), "{:?}", told.notes);
             gates.leave();
         };

@@ -8,10 +8,10 @@ const ASK_EVERY_NANOS: u64 = 5_000_000_000;
 
 /// What is known of ports that another process holds.
 #[derive(Debug, Default)]
-pub(super) struct Holders(BTreeMap<u16, Holder>);
+pub(super) struct Holders(BTreeMap<u16, KnownHolder>);
 
 #[derive(Debug)]
-struct Holder {
+struct KnownHolder {
     asked: u64,
     name: Option<String>,
 }
@@ -26,7 +26,7 @@ impl Holders {
                 true
             }
             None => {
-                self.0.insert(port, Holder { asked: now, name: None });
+                self.0.insert(port, KnownHolder { asked: now, name: None });
                 true
             }
         }

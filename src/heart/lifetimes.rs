@@ -27,14 +27,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The heart's end. Dropping it ends the thread without waiting for it.
 pub(super) struct Lifetimes {
-    shared: Arc<Shared>,
+    shared: Arc<LifetimesShared>,
     thread: Thread,
     asked: u64,
     /// The number of each address's last request.
     last: BTreeMap<ResourceId, u64>,
 }
 
-struct Request {
+struct LifetimeRequest {
     id: ResourceId,
     new: NewAddress,
     lifetime: Lifetime,
@@ -42,8 +42,8 @@ struct Request {
     until: u64,
 }
 
-struct Shared {
-    requests: ArrayQueue<Request>,
+struct LifetimesShared {
+    requests: ArrayQueue<LifetimeRequest>,
     answers: ArrayQueue<(ResourceId, io::Result<()>)>,
     /// How many requests have ended, in the order in which they were made.
     ended: AtomicU64,
@@ -56,7 +56,7 @@ impl Lifetimes {
     /// # Errors
     /// When the kernel gives no thread or no netlink.
     pub(super) fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LifetimesShared {
             requests: ArrayQueue::new(REQUESTS_MAX),
             answers: ArrayQueue::new(REQUESTS_MAX),
             ended: AtomicU64::new(0),
@@ -70,7 +70,7 @@ impl Lifetimes {
 
     /// Requests a renewal; the answer comes by [`Self::answer`]. False if too many are under way.
     pub(super) fn renew(&mut self, id: ResourceId, new: NewAddress, lifetime: Lifetime, until: u64) -> bool {
-        if self.shared.requests.push(Request { id, new, lifetime, until }).is_err() {
+        if self.shared.requests.push(LifetimeRequest { id, new, lifetime, until }).is_err() {
             return false;
         }
         self.asked += 1;
@@ -98,10 +98,10 @@ impl Drop for Lifetimes {
     }
 }
 
-impl Shared {
+impl LifetimesShared {
     fn work(&self, netlink: &mut Netlink) {
         while !self.stop.load(Ordering::Acquire) {
-            let Some(Request { id, new, lifetime, until }) = self.requests.pop() else {
+            let Some(LifetimeRequest { id, new, lifetime, until }) = self.requests.pop() else {
                 thread::park_timeout(LOOK);
                 continue;
             };

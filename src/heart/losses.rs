@@ -120,7 +120,7 @@ mod tests {
     const SERIAL: &[u8] = b">>>\nt=status\nsrc=clustnode2\n<<<\n";
 
     #[test]
-    fn parts_are_lost_as_told_and_repeatably() {
+    fn parts_are_lost_as_configured_and_repeatably() {
         let text = "# for a test\nrcvloss=0.25\nxmitloss = 0.5\nseed=7\n";
         let play = || {
             let mut losses = Losses::parse(text, 1).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_said() {
+    fn unreadable_lines_are_reported() {
         for text in
             ["rcvloss", "rcvloss=2", "rcvloss=x", "xmitloss=-1", "seed=x", "nonsense=1", "xmitloss=nan"]
         {

@@ -13,15 +13,13 @@
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
-mod alone;
 mod arp_filter;
 mod busy;
-mod dog;
+mod director;
 mod gates;
 mod holders;
 mod lifetimes;
 mod losses;
-mod mind;
 mod network;
 mod pings;
 mod pulse;
@@ -31,10 +29,12 @@ mod rivals;
 mod routed;
 mod serial;
 mod shape;
+mod standalone;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod watchdog;
 
 use std::{
     io,
@@ -46,10 +46,10 @@ use std::{
 
 use locum_core::model::{
     action::Operation,
-    claim::{Durable, Epoch},
+    claim::{DurableState, Epoch},
     event::{FenceOutcome, Outcome, Ticket},
     holding::Holding,
-    identity::{Heard, MemberIndex, NodeIndex, ResourceId},
+    identity::{LastHeard, MemberIndex, NodeIndex, ResourceId},
     keys::Keys,
     note::Note,
     order::{Answer, Order, OrderId},
@@ -58,16 +58,16 @@ use locum_core::model::{
 use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
-pub use self::alone::Alone;
 pub use self::arp_filter::ArpFilterStats;
+pub use self::director::{Director, Status};
 pub use self::gates::{GateChoice, GateState, GateStats, OvertakenState};
 pub use self::losses::Losses;
-pub use self::mind::{Mind, Status};
 pub(crate) use self::register::Register;
-use self::ring::Shared;
+use self::ring::HeartRings;
 pub use self::rivals::RivalState;
+pub use self::standalone::StandaloneAddresses;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
-use crate::duties::Duties;
+use crate::host_config::HostConfig;
 
 /// The size of the heart's stack, far more than it uses. Only touched pages are resident.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -77,7 +77,7 @@ const THREAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// The heart's settings, beyond the host config.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct HeartOptions {
     /// Leaves addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
     pub prefer_scripts: bool,
     /// How gates are to be made.
@@ -123,9 +123,9 @@ pub enum Up {
         answer: Answer,
     },
     /// Write this to the ledger's file and sync it. Answered by [`Down::Written`].
-    Write(Durable),
+    Write(DurableState),
     /// Keep the newest that was heard of a member on disk.
-    Remember { member: MemberIndex, heard: Heard },
+    Remember { member: MemberIndex, heard: LastHeard },
     /// A line for the log.
     Note {
         note: Note,
@@ -209,8 +209,8 @@ pub enum Down {
 /// The control plane's end. Dropping it stops the heart without waiting for it.
 #[derive(Debug)]
 pub struct Handle {
-    shared: Arc<Shared>,
-    ear: ring::Ear,
+    shared: Arc<HeartRings>,
+    receiver: ring::RingReceiver,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -218,12 +218,16 @@ pub struct Handle {
 ///
 /// # Errors
 /// When the kernel gives no thread, no netlink, no epoll.
-pub fn spawn(mind: impl Into<Mind>, duties: Arc<Duties>, options: Options) -> io::Result<Handle> {
+pub fn spawn(
+    director: impl Into<Director>,
+    host_config: Arc<HostConfig>,
+    options: HeartOptions,
+) -> io::Result<Handle> {
     let (shared, ear) = ring::pair()?;
     // It is opened here, where an error can still be returned, and before the thread exists and must be on time.
-    let mut pulse = pulse::Pulse::new(mind.into(), duties, options, Arc::clone(&shared))?;
+    let mut pulse = pulse::Pulse::new(director.into(), host_config, options, Arc::clone(&shared))?;
     let thread = spawn_thread("heart", move || pulse.run())?;
-    Ok(Handle { shared, ear, thread: Some(thread) })
+    Ok(Handle { shared, receiver: ear, thread: Some(thread) })
 }
 
 /// Makes a thread for the heart or one beside it. If the kernel refuses it, it is tried again for a while: without it,
@@ -269,7 +273,7 @@ impl Handle {
             if let Some(up) = self.shared.take_up() {
                 return up;
             }
-            self.ear.listen().await;
+            self.receiver.listen().await;
         }
     }
 

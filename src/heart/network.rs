@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink, NewAddress};
+use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NetworkChange, NetworkMonitor, NewAddress};
 
 use super::register::Register;
 
@@ -19,14 +19,14 @@ const READS_A_TURN: usize = 8192;
 pub(super) struct Network {
     /// The connection for changes of our own.
     pub(super) netlink: Netlink,
-    monitor: Monitor,
-    changes: Vec<Change>,
+    monitor: NetworkMonitor,
+    changes: Vec<NetworkChange>,
     /// The changes since they were last taken.
     changed: Changed,
     /// A notification was missed, and the state could not be read again since, so it is older.
     stale: bool,
     /// It was reported that the state cannot be read.
-    told: bool,
+    stale_reported: bool,
     interfaces: Vec<Interface>,
     addresses: Register,
 }
@@ -45,7 +45,7 @@ pub(super) struct Changed {
 impl Network {
     pub(super) fn open() -> io::Result<Self> {
         // The monitor is opened first: a change between the two is then told twice and not missed.
-        let opened = || Ok((Monitor::open()?, Netlink::open()?));
+        let opened = || Ok((NetworkMonitor::open()?, Netlink::open()?));
         let (monitor, netlink) = opened().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("the kernel gives no netlink socket: {error}"))
         })?;
@@ -55,7 +55,7 @@ impl Network {
             changes: Vec::new(),
             changed: Changed::default(),
             stale: false,
-            told: false,
+            stale_reported: false,
             interfaces: Vec::new(),
             addresses: Register::default(),
         };
@@ -74,11 +74,15 @@ impl Network {
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let mut changes = mem::take(&mut self.changes);
         let read = self.read_some(&mut changes);
-        let missed = read.is_err() || changes.contains(&Change::Lost);
+        let missed = read.is_err() || changes.contains(&NetworkChange::Lost);
         for change in changes.drain(..) {
             let (of_interfaces, ours) = match &change {
-                Change::Address(address) | Change::AddressGone(address) => (false, address.marked),
-                Change::Interface(_) | Change::InterfaceGone(_) | Change::Lost => (true, false),
+                NetworkChange::Address(address) | NetworkChange::AddressGone(address) => {
+                    (false, address.marked)
+                }
+                NetworkChange::Interface(_) | NetworkChange::InterfaceGone(_) | NetworkChange::Lost => {
+                    (true, false)
+                }
             };
             let is_news = self.apply(change);
             self.changed.anything |= is_news;
@@ -94,7 +98,7 @@ impl Network {
 
     /// Reads a bounded number, so that another process that makes changes without pause does not hold up the heart. The
     /// rest is read next time.
-    fn read_some(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
+    fn read_some(&mut self, changes: &mut Vec<NetworkChange>) -> io::Result<()> {
         for _ in 0..READS_A_TURN {
             if !self.monitor.read(changes)? {
                 break;
@@ -107,7 +111,7 @@ impl Network {
     /// lasts; `Interrupted` if addresses change each time that they are read.
     pub(super) fn catch_up(&mut self) -> Option<io::Error> {
         let fault = if self.stale { self.ask_again().err() } else { None };
-        let was_told = mem::replace(&mut self.told, fault.is_some());
+        let was_told = mem::replace(&mut self.stale_reported, fault.is_some());
         fault.filter(|_| !was_told)
     }
 
@@ -133,26 +137,28 @@ impl Network {
     }
 
     /// Applies a change. Returns whether it changes anything. A lifetime that begins anew is told like a new address.
-    fn apply(&mut self, change: Change) -> bool {
+    fn apply(&mut self, change: NetworkChange) -> bool {
         match change {
-            Change::Interface(new) => match self.interfaces.iter_mut().find(|old| old.index == new.index) {
-                Some(old) => mem::replace(old, new.clone()) != new,
-                None => {
-                    self.interfaces.push(new);
-                    true
+            NetworkChange::Interface(new) => {
+                match self.interfaces.iter_mut().find(|old| old.index == new.index) {
+                    Some(old) => mem::replace(old, new.clone()) != new,
+                    None => {
+                        self.interfaces.push(new);
+                        true
+                    }
                 }
-            },
-            Change::InterfaceGone(gone) => {
+            }
+            NetworkChange::InterfaceGone(gone) => {
                 self.interfaces.retain(|old| old.index != gone.index);
                 self.addresses.take_all_of(gone.index);
                 true
             }
-            Change::Address(new) => self.addresses.put(InterfaceAddress { lifetime: None, ..new }),
-            Change::AddressGone(gone) => {
+            NetworkChange::Address(new) => self.addresses.put(InterfaceAddress { lifetime: None, ..new }),
+            NetworkChange::AddressGone(gone) => {
                 self.addresses.take(&gone);
                 true
             }
-            Change::Lost => true,
+            NetworkChange::Lost => true,
         }
     }
 
@@ -226,16 +232,21 @@ mod tests {
         thread,
     };
 
-    use locum_sys::namespace::{self, Fresh};
+    use locum_sys::namespace::{self, NewNamespaces};
 
     use super::*;
 
     /// Runs `body` with the loopback of a new network namespace, or says that it did not.
     fn with_loopback(body: impl FnOnce(u32) + Send) {
         let alone = || {
-            let fresh =
-                Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
-            match namespace::leave(fresh) {
+            let fresh = NewNamespaces {
+                network: true,
+                mounts: false,
+                host_name: false,
+                processes: false,
+                ipc: false,
+            };
+            match namespace::enter_new(fresh) {
                 Ok(()) => body(Netlink::open().unwrap().interface("lo").unwrap().index),
                 Err(error) => {
                     let _ = writeln!(io::stderr(), "skipped: no network namespace of our own here: {error}");
@@ -320,7 +331,7 @@ mod tests {
             // As soon as there is a pause, all of it is known.
             network.refresh().unwrap();
             network.catch_up();
-            assert!(!network.stale && !network.told);
+            assert!(!network.stale && !network.stale_reported);
             assert!((0..2000).chain(5000..5200).all(|n| there(&network, number(n))));
             assert!((2000..2100).all(|n| !there(&network, number(n))));
         });

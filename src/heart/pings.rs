@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::IpAddr, os::fd::BorrowedFd};
 
-use locum_core::{model::identity::PingIndex, r1::plan::Ping};
+use locum_core::{model::identity::PingIndex, r1::plan::PingNode};
 use locum_sys::icmp::Pinger;
 
 /// How many questions may be open; an answer to an older one comes too late.
@@ -10,30 +10,30 @@ const OPEN_MAX: usize = 512;
 
 /// The sockets, and the questions without an answer.
 pub(super) struct Pings {
-    nodes: Vec<Ping>,
+    nodes: Vec<PingNode>,
     ipv4: Option<Pinger>,
     ipv6: Option<Pinger>,
     sequence: u16,
-    open: VecDeque<Question>,
+    open: VecDeque<PingQuestion>,
     /// How many questions the kernel refused.
     pub(super) failures: u64,
 }
 
-struct Question {
+struct PingQuestion {
     sequence: u16,
     ping: PingIndex,
     to: IpAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum PingFamily {
     V4,
     V6,
 }
 
 impl Pings {
     /// Opens the sockets that are needed. Also returns, in words, what could not be opened.
-    pub(super) fn new(nodes: &[Ping]) -> (Self, Option<String>) {
+    pub(super) fn new(nodes: &[PingNode]) -> (Self, Option<String>) {
         let identifier = (std::process::id() & 0xffff) as u16;
         let mut fault = None;
         let mut open = |ipv6: bool| {
@@ -48,10 +48,10 @@ impl Pings {
         (Self { nodes: nodes.to_vec(), ipv4, ipv6, sequence: 0, open: VecDeque::new(), failures: 0 }, fault)
     }
 
-    pub(super) fn sources(&self) -> impl Iterator<Item = (Family, BorrowedFd<'_>)> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = (PingFamily, BorrowedFd<'_>)> {
         use std::os::fd::AsFd as _;
-        let v4 = self.ipv4.iter().map(|pinger| (Family::V4, pinger.as_fd()));
-        v4.chain(self.ipv6.iter().map(|pinger| (Family::V6, pinger.as_fd())))
+        let v4 = self.ipv4.iter().map(|pinger| (PingFamily::V4, pinger.as_fd()));
+        v4.chain(self.ipv6.iter().map(|pinger| (PingFamily::V6, pinger.as_fd())))
     }
 
     /// Asks every address of a ping node.
@@ -67,7 +67,7 @@ impl Pings {
             if self.open.len() == OPEN_MAX {
                 self.open.pop_front();
             }
-            self.open.push_back(Question { sequence: self.sequence, ping, to });
+            self.open.push_back(PingQuestion { sequence: self.sequence, ping, to });
         }
     }
 
@@ -75,15 +75,16 @@ impl Pings {
     /// not open are skipped. `None` when nothing waits.
     pub(super) fn receive<'a>(
         &mut self,
-        family: Family,
+        family: PingFamily,
         buffer: &'a mut [u8],
     ) -> Option<(Option<PingIndex>, &'a [u8])> {
         let pinger = match family {
-            Family::V4 => self.ipv4.as_ref(),
-            Family::V6 => self.ipv6.as_ref(),
+            PingFamily::V4 => self.ipv4.as_ref(),
+            PingFamily::V6 => self.ipv6.as_ref(),
         };
         let reply = pinger?.receive(buffer).ok()??;
-        let asked = |question: &Question| question.sequence == reply.sequence && question.to == reply.from;
+        let asked =
+            |question: &PingQuestion| question.sequence == reply.sequence && question.to == reply.from;
         let ping = self.open.iter().position(asked).and_then(|index| self.open.remove(index)).map(|q| q.ping);
         Some((ping, reply.payload))
     }

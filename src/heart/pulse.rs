@@ -28,30 +28,30 @@ use locum_core::{
 use locum_sys::{
     clock,
     gate::Proof,
-    poll::{Interest, Poller, Ready, Timer},
+    poll::{Interest, Poller, ReadySource, Timer},
     realtime,
 };
 
 use super::{
-    Down, HeartStats, LinkStats, Options, Up,
+    Down, HeartOptions, HeartStats, LinkStats, Up,
     address::{Addresses, NO_PROCESSES, resolves},
     arp_filter::ArpFilterThread,
-    busy::Busy,
-    dog::Dog,
-    gates::{Ears, Gates, Lease, Told},
+    busy::HeartLoad,
+    director::Director,
+    gates::{ClaimListeners, GateOutcome, Gates, Lease},
     holders::Holders,
-    mind::Mind,
     network::Network,
     now,
-    pings::{Family, Pings},
-    ring::Shared,
+    pings::{PingFamily, Pings},
+    ring::HeartRings,
     rivals::RivalState,
     routed::RoutedLink,
     serial::SerialLink,
     stats::Histogram,
     udp::UdpLink,
+    watchdog::ArmedWatchdog,
 };
-use crate::duties::{Duties, Way};
+use crate::host_config::{HostConfig, LinkPath};
 
 /// How many frames are read from one socket in one turn, while others wait.
 const FRAMES_A_TURN: usize = 32;
@@ -66,14 +66,14 @@ const BUFFER_BYTES: usize = 65_536;
 const RETRY_NANOS: u64 = 1_000_000_000;
 /// How long the heart works without a wait before it leaves the processor to others for a yield interval. A real-time
 /// thread that never waits would starve the machine, and meet the runaway limit.
-const BREATH_AFTER_NANOS: u64 = 20_000_000;
-const BREATH_NANOS: u64 = 2_000_000;
+const YIELD_AFTER_NANOS: u64 = 20_000_000;
+const YIELD_NANOS: u64 = 2_000_000;
 /// The shortest yield interval, even if a deadline has passed: only a real wait resets the count of the runaway limit.
-const BREATH_MIN_NANOS: u64 = 1_000_000;
+const YIELD_MIN_NANOS: u64 = 1_000_000;
 /// A wait that took longer than this counts as one.
 const WAITED_NANOS: u64 = 50_000;
 /// The runaway limit: computing this long without a wait is a fault that must end the process.
-const BRAKE_MICROS: u64 = 2_000_000;
+const RUNAWAY_LIMIT_MICROS: u64 = 2_000_000;
 /// The interval of a measurement's ticks.
 const MEASURE_NANOS: u64 = 10_000_000;
 
@@ -98,10 +98,10 @@ const RECEIVERS: u64 = 64;
 
 /// The whole state of the thread.
 pub(super) struct Pulse {
-    mind: Mind,
-    duties: Arc<Duties>,
-    options: Options,
-    shared: Arc<Shared>,
+    director: Director,
+    host_config: Arc<HostConfig>,
+    options: HeartOptions,
+    shared: Arc<HeartRings>,
     poller: Poller,
     timer: Timer,
     /// The time to which the timer is set.
@@ -123,7 +123,7 @@ pub(super) struct Pulse {
     /// How many announcements of claims are among them.
     claims_to_announce: usize,
     /// The results of actions that came while actions were performed. The director gets them one by one afterwards.
-    found: VecDeque<Found>,
+    deferred_events: VecDeque<DeferredEvent>,
     /// The leases that the gates are to be told next.
     leases: Vec<(GroupIndex, Option<Lease>)>,
     /// Messages for the control plane for which the ring had no room.
@@ -131,24 +131,24 @@ pub(super) struct Pulse {
     /// The ring holds a message for which the control plane was not called yet.
     called: bool,
     retry_at: u64,
-    busy: Busy,
+    busy: HeartLoad,
     lateness: Histogram,
-    measure: Option<Measure>,
+    measure: Option<Measurement>,
     measured: Option<Histogram>,
     stats: HeartStats,
-    dog: Option<Dog>,
+    watchdog: Option<ArmedWatchdog>,
     /// The control plane was told that this node takes part.
-    active_told: bool,
+    active_reported: bool,
     /// The next run of the heart keeps the resources that run.
     goes_on: bool,
     buffer: Vec<u8>,
-    ready: Vec<Ready>,
+    ready: Vec<ReadySource>,
 }
 
 /// One link: its media, the state last told to the director, its counters.
 struct LinkEnd {
     media: Media,
-    told: Option<Carrier>,
+    reported: Option<Carrier>,
     /// The address from which frames to a witness leave, as last told.
     source: Option<SocketAddr>,
     stats: LinkStats,
@@ -163,7 +163,7 @@ enum Media {
 }
 
 /// An event that came up while an action was performed.
-enum Found {
+enum DeferredEvent {
     Done(Ticket, Outcome),
     Link(LinkIndex, Carrier),
     /// The address from which frames to a witness leave.
@@ -174,58 +174,58 @@ enum Found {
 
 /// How much is read from one source before others get their turn. At least one frame is read.
 #[derive(Clone, Copy)]
-struct Bound {
+struct ReadBound {
     frames: usize,
     /// The moment after which no more is read.
     until: u64,
 }
 
-struct Measure {
+struct Measurement {
     next: u64,
     until: u64,
 }
 
 impl Pulse {
     pub(super) fn new(
-        mind: Mind,
-        duties: Arc<Duties>,
-        options: Options,
-        shared: Arc<Shared>,
+        director: Director,
+        host_config: Arc<HostConfig>,
+        options: HeartOptions,
+        shared: Arc<HeartRings>,
     ) -> io::Result<Self> {
         let (poller, timer, network) = (Poller::new()?, Timer::new()?, Network::open()?);
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(shared.bell(), BELL, Interest::Read)?;
         poller.add(&network, NETWORK, Interest::Read)?;
-        let (pings, ping_fault) = Pings::new(&duties.pings);
+        let (pings, ping_fault) = Pings::new(&host_config.pings);
         for (family, source) in pings.sources() {
-            let token = if family == Family::V4 { ECHO_V4 } else { ECHO_V6 };
+            let token = if family == PingFamily::V4 { ECHO_V4 } else { ECHO_V6 };
             poller.add(source, token, Interest::Read)?;
         }
-        let addresses = Addresses::new(&duties).bounded(&duties)?;
+        let addresses = Addresses::new(&host_config).bounded(&host_config)?;
         for (source, token) in addresses.rivals().sources().zip(RIVALS..LINKS) {
             poller.add(source, token, Interest::Read)?;
         }
-        let mut gates = Gates::new(&duties, &options);
-        let ears = ears_of(&mind, &duties, &network);
+        let mut gates = Gates::new(&host_config, &options);
+        let ears = claim_listeners_of(&director, &host_config, &network);
         let unready = gates.make_ready(&addresses.places(&network), ears.as_ref());
         let homes = addresses.homes(&network, |group| gates.wants(group));
         let arp_filter =
-            ArpFilterThread::start(gates.filter(), gates.cluster(), !duties.groups.is_empty(), homes)?;
+            ArpFilterThread::start(gates.filter(), gates.cluster(), !host_config.groups.is_empty(), homes)?;
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;
         }
-        let links = duties.links.iter().enumerate().map(|(index, link)| {
-            let media = match &link.way {
-                Way::Serial { device, baud } => {
+        let links = host_config.links.iter().enumerate().map(|(index, link)| {
+            let media = match &link.path {
+                LinkPath::Serial { device, baud } => {
                     Media::Serial(SerialLink::new(device, *baud, token(index, 0)))
                 }
-                Way::Interface(place, media, ports) => Media::Udp(UdpLink::new(place, media, *ports)),
-                Way::Routed { to, from } => Media::Routed(RoutedLink::new(*to, *from)),
-                Way::Nowhere => Media::None,
+                LinkPath::Interface(place, media, ports) => Media::Udp(UdpLink::new(place, media, *ports)),
+                LinkPath::Routed { to, from } => Media::Routed(RoutedLink::new(*to, *from)),
+                LinkPath::Nowhere => Media::None,
             };
             LinkEnd {
                 media,
-                told: None,
+                reported: None,
                 source: None,
                 stats: LinkStats { name: link.name.clone(), ..LinkStats::default() },
             }
@@ -235,8 +235,8 @@ impl Pulse {
             holders: Holders::default(),
             services: addresses.all(),
             services_due: true,
-            mind,
-            duties,
+            director,
+            host_config,
             options,
             shared,
             poller,
@@ -249,25 +249,25 @@ impl Pulse {
             arp_filter,
             work: VecDeque::new(),
             claims_to_announce: 0,
-            found: VecDeque::new(),
+            deferred_events: VecDeque::new(),
             leases: Vec::new(),
             waiting: VecDeque::new(),
             called: false,
             retry_at: 0,
-            busy: Busy::default(),
+            busy: HeartLoad::default(),
             lateness: Histogram::default(),
             measure: None,
             measured: None,
             stats: HeartStats::default(),
-            dog: None,
-            active_told: false,
+            watchdog: None,
+            active_reported: false,
             goes_on: false,
             buffer: vec![0; BUFFER_BYTES],
             ready: Vec::new(),
         };
         if let Some(device) = pulse.options.watchdog.clone() {
-            let (dog, level, text) = Dog::get(&device, pulse.duties.deadtime);
-            pulse.dog = dog;
+            let (dog, level, text) = ArmedWatchdog::get(&device, pulse.host_config.deadtime);
+            pulse.watchdog = dog;
             pulse.note(level, text);
         }
         if let Some(fault) = ping_fault {
@@ -304,9 +304,9 @@ impl Pulse {
             self.set_timer();
             self.tell_control();
             let before = clock::monotonic_nanos();
-            if before.saturating_sub(worked_since) > BREATH_AFTER_NANOS {
+            if before.saturating_sub(worked_since) > YIELD_AFTER_NANOS {
                 self.stats.breaths += 1;
-                clock::sleep_until(breath_until(before, self.next_deadline()));
+                clock::sleep_until(yield_until(before, self.next_deadline()));
                 worked_since = clock::monotonic_nanos();
                 self.busy.wait(worked_since - before);
             }
@@ -342,10 +342,10 @@ impl Pulse {
         if let Err(error) = realtime::lock_memory() {
             self.stats.lock_refused = Some(error.to_string());
         }
-        let Some(priority) = self.duties.realtime else { return };
+        let Some(priority) = self.host_config.realtime else { return };
         match realtime::become_fifo(priority) {
             Ok(()) => {
-                if let Err(error) = realtime::brake(BRAKE_MICROS) {
+                if let Err(error) = realtime::set_runaway_limit(RUNAWAY_LIMIT_MICROS) {
                     self.note(
                         Level::Warning,
                         format!("no limit for a real-time thread that runs wild: {error}"),
@@ -361,16 +361,16 @@ impl Pulse {
         }
     }
 
-    fn turn(&mut self, now: u64, ready: &[Ready]) {
+    fn turn(&mut self, now: u64, ready: &[ReadySource]) {
         let due = self.director_deadline();
         if now >= due {
             let late = now - due;
             self.lateness.add(late);
-            let bearable = u64::try_from(self.duties.beat.as_nanos() / 4).unwrap_or(u64::MAX);
+            let bearable = u64::try_from(self.host_config.beat.as_nanos() / 4).unwrap_or(u64::MAX);
             if late > bearable {
                 self.read_all(
                     ready,
-                    Bound { frames: FRAMES_AFTER_PAUSE, until: now.saturating_add(bearable) },
+                    ReadBound { frames: FRAMES_AFTER_PAUSE, until: now.saturating_add(bearable) },
                 );
             }
             // Reading may have brought the tick already.
@@ -379,7 +379,7 @@ impl Pulse {
             }
         }
         self.do_due(now);
-        self.read_all(ready, Bound { frames: FRAMES_A_TURN, until: self.director_deadline() });
+        self.read_all(ready, ReadBound { frames: FRAMES_A_TURN, until: self.director_deadline() });
         if ready.iter().any(|ready| ready.token == BELL) {
             self.hear_control();
         }
@@ -396,10 +396,10 @@ impl Pulse {
             match action {
                 Action::Run { ticket, resource, operation, limit, epoch } => {
                     match self.run_address(resource, operation) {
-                        Some(outcome) => self.found.push_back(Found::Done(ticket, outcome)),
+                        Some(outcome) => self.deferred_events.push_back(DeferredEvent::Done(ticket, outcome)),
                         None => self.send_up(Up::Run { ticket, resource, operation, limit, epoch }),
                     }
-                    self.feed_found();
+                    self.feed_deferred_events();
                 }
                 Action::AnnounceClaim { group, announcement } => {
                     self.claims_to_announce -= 1;
@@ -408,7 +408,7 @@ impl Pulse {
                 _ => {}
             }
             // A beat may have been due in between.
-            self.feed_dog();
+            self.feed_watchdog();
             if clock::monotonic_nanos() >= until {
                 break;
             }
@@ -418,7 +418,7 @@ impl Pulse {
     // ---- deadlines
 
     fn director_deadline(&self) -> u64 {
-        self.mind.deadline().as_nanos()
+        self.director.deadline().as_nanos()
     }
 
     fn next_deadline(&self) -> u64 {
@@ -460,7 +460,7 @@ impl Pulse {
                 && line.expire(now, &self.poller, &mut link.stats)
             {
                 let carrier = line.carrier();
-                tell(&mut self.found, index, link, carrier);
+                tell(&mut self.deferred_events, index, link, carrier);
             }
         }
         if self.retry_at <= now {
@@ -484,18 +484,18 @@ impl Pulse {
             }
             self.look_at_load(now);
         }
-        self.feed_found();
+        self.feed_deferred_events();
     }
 
     /// Logs when the heart does not keep up, and when it does again.
     fn look_at_load(&mut self, now: u64) {
         let Some(overloaded) = self.busy.look(now) else { return };
-        let pace = self.duties.deadtime;
+        let pace = self.host_config.deadtime;
         let text = format!(
             "the heart does not keep up: it is at work {} % of the time for {} groups at a pace of {pace:?}; give the cluster \
              a longer pace, or fewer groups",
             self.busy.share(),
-            self.duties.groups.len()
+            self.host_config.groups.len()
         );
         match overloaded {
             true => self.note(Level::Error, text.clone()),
@@ -509,7 +509,7 @@ impl Pulse {
         let mut taken = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
             // Routes change without a notification here, and with them the address from which a witness is asked.
-            if !all && link.told == Some(Carrier::Up) && !matches!(link.media, Media::Routed(_)) {
+            if !all && link.reported == Some(Carrier::Up) && !matches!(link.media, Media::Routed(_)) {
                 continue;
             }
             let (network, services, holders) = (&self.network, &self.services, &self.holders);
@@ -526,13 +526,13 @@ impl Pulse {
                     taken.extend(routed.taken());
                     let source = routed.source();
                     if mem::replace(&mut link.source, source) != source {
-                        self.found.push_back(Found::Source(LinkIndex(index), source));
+                        self.deferred_events.push_back(DeferredEvent::Source(LinkIndex(index), source));
                     }
                     carrier
                 }
                 Media::None => continue,
             };
-            tell(&mut self.found, index, link, carrier);
+            tell(&mut self.deferred_events, index, link, carrier);
         }
         let now = clock::monotonic_nanos();
         for port in taken {
@@ -540,7 +540,7 @@ impl Pulse {
                 self.send_up(Up::PortTaken(port));
             }
         }
-        self.feed_found();
+        self.feed_deferred_events();
     }
 
     // ---- the director
@@ -554,22 +554,22 @@ impl Pulse {
         if lost {
             return;
         }
-        self.mind.handle(now(), event);
+        self.director.handle(now(), event);
         self.perform();
-        self.feed_dog();
-        self.feed_found();
+        self.feed_watchdog();
+        self.feed_deferred_events();
     }
 
-    fn feed_found(&mut self) {
-        while let Some(found) = self.found.pop_front() {
+    fn feed_deferred_events(&mut self) {
+        while let Some(found) = self.deferred_events.pop_front() {
             let event = match found {
-                Found::Done(ticket, outcome) => Event::Done { ticket, outcome },
-                Found::Link(link, state) => Event::Link { link, state },
-                Found::Source(link, address) => Event::OwnAddress { link, address },
-                Found::Gone(resource) => Event::AddressGone(resource),
-                Found::Service(resource, state) => Event::Service { resource, state },
+                DeferredEvent::Done(ticket, outcome) => Event::Done { ticket, outcome },
+                DeferredEvent::Link(link, state) => Event::Link { link, state },
+                DeferredEvent::Source(link, address) => Event::OwnAddress { link, address },
+                DeferredEvent::Gone(resource) => Event::AddressGone(resource),
+                DeferredEvent::Service(resource, state) => Event::Service { resource, state },
             };
-            self.mind.handle(now(), event);
+            self.director.handle(now(), event);
             self.perform();
         }
     }
@@ -579,7 +579,7 @@ impl Pulse {
         // together, before anything else is done.
         let mut leases = mem::take(&mut self.leases);
         let mut proofs = Vec::new();
-        while let Some(action) = self.mind.poll() {
+        while let Some(action) = self.director.poll() {
             if !matches!(action, Action::Gate { .. }) {
                 self.set_gates(&mut leases);
             }
@@ -607,7 +607,7 @@ impl Pulse {
                 // It is announced again with the next beat. So none is kept beyond one for each group, and none while
                 // the heart does not keep up.
                 Action::AnnounceClaim { .. } => {
-                    let has_room = self.claims_to_announce < self.duties.groups.len();
+                    let has_room = self.claims_to_announce < self.host_config.groups.len();
                     if has_room && !self.busy.is_overloaded() {
                         self.claims_to_announce += 1;
                         self.work.push_back(action);
@@ -620,7 +620,7 @@ impl Pulse {
                 Action::Remember { member, heard } => self.send_up(Up::Remember { member, heard }),
                 Action::Note(note) => self.send_note(note),
                 Action::Exit { clean, restart, keeps } => {
-                    if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
+                    if let Some((level, text)) = self.watchdog.take().map(|dog| dog.leave(clean)) {
                         self.note(level, text);
                     }
                     self.goes_on = keeps.is_some();
@@ -634,8 +634,8 @@ impl Pulse {
     }
 
     /// Feeds the watchdog once for each of our own beats, after it was sent.
-    fn feed_dog(&mut self) {
-        let fault = self.dog.as_mut().and_then(|dog| dog.feed(self.mind.next_beat()));
+    fn feed_watchdog(&mut self) {
+        let fault = self.watchdog.as_mut().and_then(|dog| dog.feed(self.director.next_beat()));
         if let Some(text) = fault {
             self.note(Level::Error, text);
         }
@@ -650,18 +650,18 @@ impl Pulse {
         match &mut link.media {
             Media::Udp(udp) => {
                 if let Some(carrier) = udp.send(bytes, &mut link.stats) {
-                    tell(&mut self.found, index.0, link, carrier);
+                    tell(&mut self.deferred_events, index.0, link, carrier);
                 }
             }
             Media::Serial(line) => {
                 if line.send(bytes, clock::monotonic_nanos(), &self.poller, &mut link.stats) {
                     let carrier = line.carrier();
-                    tell(&mut self.found, index.0, link, carrier);
+                    tell(&mut self.deferred_events, index.0, link, carrier);
                 }
             }
             Media::Routed(routed) => {
                 if let Some(carrier) = routed.send(to, bytes, &mut link.stats) {
-                    tell(&mut self.found, index.0, link, carrier);
+                    tell(&mut self.deferred_events, index.0, link, carrier);
                 }
             }
             Media::None => {}
@@ -681,8 +681,8 @@ impl Pulse {
 
     fn set_proofs(&mut self, proofs: &mut Vec<(GroupIndex, Vec<Proof>)>) {
         if !proofs.is_empty() {
-            let told = self.gates.expect(mem::take(proofs));
-            self.heed_gates(told);
+            let outcome = self.gates.expect(mem::take(proofs));
+            self.heed_gates(outcome);
         }
     }
 
@@ -695,7 +695,7 @@ impl Pulse {
         }
     }
 
-    fn heed_gates(&mut self, told: Told) {
+    fn heed_gates(&mut self, told: GateOutcome) {
         for (level, group, text) in told.notes {
             self.note_of(group, level, text);
         }
@@ -714,7 +714,7 @@ impl Pulse {
             if let Media::Udp(udp) = &mut link.media
                 && let Some(carrier) = udp.send(&announcement.0, &mut link.stats)
             {
-                tell(&mut self.found, index, link, carrier);
+                tell(&mut self.deferred_events, index, link, carrier);
             }
         }
     }
@@ -722,7 +722,7 @@ impl Pulse {
     /// Whether the heart performs the action itself; the control plane performs all others.
     fn is_own(&self, action: &Action) -> bool {
         let Action::Run { resource, .. } = action else { return false };
-        let agent = &self.duties.resource(*resource).agent;
+        let agent = &self.host_config.resource(*resource).agent;
         !self.options.prefer_scripts && matches!(agent, Agent::Address(_) | Agent::SendArp(_))
     }
 
@@ -731,7 +731,7 @@ impl Pulse {
         if self.options.prefer_scripts {
             return None;
         }
-        let agent = &self.duties.resource(id).agent;
+        let agent = &self.host_config.resource(id).agent;
         if !matches!(agent, Agent::Address(_) | Agent::SendArp(_)) {
             return None;
         }
@@ -747,11 +747,12 @@ impl Pulse {
         }
         // Only a gate that is not made yet has to know where rivals are heard, as the interfaces are at that moment.
         let is_made = !self.gates.is_to_be_made(id.group);
-        let ears = if is_made { None } else { ears_of(&self.mind, &self.duties, &self.network) };
+        let ears =
+            if is_made { None } else { claim_listeners_of(&self.director, &self.host_config, &self.network) };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
-        let mut told = Told::default();
+        let mut told = GateOutcome::default();
         let mut home = None;
-        let outcome = match (&self.duties.resource(id).agent, operation) {
+        let outcome = match (&self.host_config.resource(id).agent, operation) {
             (Agent::SendArp(_), Operation::Start) => addresses.speak_for(id, network, now),
             (Agent::SendArp(_), Operation::Stop) => addresses.be_silent(id),
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
@@ -771,7 +772,7 @@ impl Pulse {
             }),
         };
         if let Some(interface) = home.filter(|interface| resolves(&self.network, *interface))
-            && let Agent::Address(address) = &self.duties.resource(id).agent
+            && let Agent::Address(address) = &self.host_config.resource(id).agent
         {
             self.arp_filter.settle(address.ip, interface);
         }
@@ -791,7 +792,7 @@ impl Pulse {
     // ---- what comes in
 
     /// Reads a bounded number of frames from each ready source, and all notifications of the kernel.
-    fn read_all(&mut self, ready: &[Ready], bound: Bound) {
+    fn read_all(&mut self, ready: &[ReadySource], bound: ReadBound) {
         for source in ready {
             match source.token {
                 TIMER | BELL => {}
@@ -805,8 +806,8 @@ impl Pulse {
                     self.heed_gates(told);
                 }
                 RIVALS..LINKS => self.hear_rivals(),
-                ECHO_V4 => self.read_echoes(Family::V4, bound),
-                ECHO_V6 => self.read_echoes(Family::V6, bound),
+                ECHO_V4 => self.read_echoes(PingFamily::V4, bound),
+                ECHO_V6 => self.read_echoes(PingFamily::V6, bound),
                 token => {
                     let (index, receiver) = link_of(token);
                     self.read_link(index, receiver, source, bound);
@@ -815,7 +816,7 @@ impl Pulse {
         }
     }
 
-    fn read_link(&mut self, index: usize, receiver: usize, source: &Ready, bound: Bound) {
+    fn read_link(&mut self, index: usize, receiver: usize, source: &ReadySource, bound: ReadBound) {
         let mut buffer = mem::take(&mut self.buffer);
         match self.links.get_mut(index).map(|link| &mut link.media) {
             Some(Media::Udp(_) | Media::Routed(_)) => {
@@ -827,7 +828,7 @@ impl Pulse {
         self.buffer = buffer;
     }
 
-    fn read_datagrams(&mut self, index: usize, receiver: usize, buffer: &mut [u8], bound: Bound) {
+    fn read_datagrams(&mut self, index: usize, receiver: usize, buffer: &mut [u8], bound: ReadBound) {
         for _ in 0..bound.frames {
             let Some(link) = self.links.get_mut(index) else { return };
             let receiver = match &link.media {
@@ -844,7 +845,8 @@ impl Pulse {
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
                     // For the gate's ear in the packets' path, not for the mind.
-                    let is_claim = matches!(self.mind, Mind::Native(_)) && announcement::has_shape(bytes);
+                    let is_claim =
+                        matches!(self.director, Director::Native(_)) && announcement::has_shape(bytes);
                     if is_claim {
                         link.stats.claims_in += 1;
                         continue;
@@ -862,7 +864,7 @@ impl Pulse {
         }
     }
 
-    fn serve_line(&mut self, index: usize, source: &Ready, buffer: &mut [u8]) {
+    fn serve_line(&mut self, index: usize, source: &ReadySource, buffer: &mut [u8]) {
         let Some(link) = self.links.get_mut(index) else { return };
         let Media::Serial(line) = &mut link.media else { return };
         if source.write {
@@ -874,14 +876,14 @@ impl Pulse {
         }
         // The link's state comes first: it may have ended with these frames.
         let carrier = line.carrier();
-        tell(&mut self.found, index, link, carrier);
+        tell(&mut self.deferred_events, index, link, carrier);
         for bytes in frames {
             self.feed(Event::Frame { link: LinkIndex(index), from: Source::Serial, bytes: &bytes });
         }
-        self.feed_found();
+        self.feed_deferred_events();
     }
 
-    fn read_echoes(&mut self, family: Family, bound: Bound) {
+    fn read_echoes(&mut self, family: PingFamily, bound: ReadBound) {
         let mut buffer = mem::take(&mut self.buffer);
         for _ in 0..bound.frames {
             match self.pings.receive(family, &mut buffer) {
@@ -930,10 +932,10 @@ impl Pulse {
         let Self { addresses, network, gates, .. } = self;
         let gone = addresses.take_gone(network, now, |group| gates.lease_runs(group, now));
         let fault = addresses.order(network, now);
-        self.found.extend(gone.taken.into_iter().map(Found::Gone));
+        self.deferred_events.extend(gone.taken.into_iter().map(DeferredEvent::Gone));
         for id in gone.expired {
             if self.run_address(id, Operation::Start) != Some(Outcome::Ok) {
-                self.found.push_back(Found::Gone(id));
+                self.deferred_events.push_back(DeferredEvent::Gone(id));
             }
         }
         if let Some(text) = fault {
@@ -947,7 +949,8 @@ impl Pulse {
         self.services_due = false;
         let Self { addresses, network, gates, .. } = self;
         let news = addresses.reach(network, |interface| gates.trouble(interface));
-        self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
+        self.deferred_events
+            .extend(news.into_iter().map(|(resource, state)| DeferredEvent::Service(resource, state)));
     }
 
     // ---- the control plane
@@ -965,7 +968,7 @@ impl Pulse {
                 Down::Keys(keys) => self.feed(Event::Keys(keys)),
                 Down::Load(load) => self.feed(Event::Load(&load)),
                 Down::Status { request } => {
-                    let status = self.mind.status(now());
+                    let status = self.director.status(now());
                     let heart = Box::new(self.stats());
                     self.send_up(Up::Status { request, status, heart });
                 }
@@ -977,7 +980,7 @@ impl Pulse {
                 Down::Measure(long) => {
                     let next = clock::monotonic_nanos() + MEASURE_NANOS;
                     let long = u64::try_from(long.as_nanos()).unwrap_or(u64::MAX);
-                    self.measure = Some(Measure { next, until: next.saturating_add(long) });
+                    self.measure = Some(Measurement { next, until: next.saturating_add(long) });
                     self.measured = Some(Histogram::default());
                 }
                 Down::Stop => self.shared.stop(),
@@ -1011,7 +1014,7 @@ impl Pulse {
 
     fn rivals(&self) -> Vec<RivalState> {
         let group = |id: ResourceId| {
-            self.duties.groups.get(id.group.0).map(|group| group.key.clone()).unwrap_or_default()
+            self.host_config.groups.get(id.group.0).map(|group| group.key.clone()).unwrap_or_default()
         };
         let interface = |index| {
             let interface = self.network.interface_by_index(index);
@@ -1025,8 +1028,9 @@ impl Pulse {
     }
 
     fn note_of(&mut self, group: Option<GroupIndex>, level: Level, text: String) {
-        let epoch = group.and_then(|group| self.mind.epoch(group));
-        let group = group.and_then(|group| self.duties.groups.get(group.0)).map(|group| group.key.clone());
+        let epoch = group.and_then(|group| self.director.epoch(group));
+        let group =
+            group.and_then(|group| self.host_config.groups.get(group.0)).map(|group| group.key.clone());
         self.send_note(Note { level, group, epoch, text });
     }
 
@@ -1062,8 +1066,8 @@ impl Pulse {
 
     /// Once a turn: puts waiting messages into the ring, and calls the control plane if there is one for it.
     fn tell_control(&mut self) {
-        if !self.active_told && self.mind.is_active() {
-            self.active_told = true;
+        if !self.active_reported && self.director.is_active() {
+            self.active_reported = true;
             self.send_up(Up::Active);
         }
         while let Some(up) = self.waiting.pop_front() {
@@ -1079,23 +1083,27 @@ impl Pulse {
 }
 
 /// R1 has no claims that could be announced.
-fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Option<Ears> {
-    match mind {
-        Mind::R1(_) => None,
-        Mind::Native(_) => Some(Ears::of(duties, network)),
+fn claim_listeners_of(
+    director: &Director,
+    host_config: &HostConfig,
+    network: &Network,
+) -> Option<ClaimListeners> {
+    match director {
+        Director::R1(_) => None,
+        Director::Native(_) => Some(ClaimListeners::of(host_config, network)),
     }
 }
 
 /// When a yield interval ends that begins now, if something is due at `deadline`.
-fn breath_until(now: u64, deadline: u64) -> u64 {
-    deadline.clamp(now.saturating_add(BREATH_MIN_NANOS), now.saturating_add(BREATH_NANOS))
+fn yield_until(now: u64, deadline: u64) -> u64 {
+    deadline.clamp(now.saturating_add(YIELD_MIN_NANOS), now.saturating_add(YIELD_NANOS))
 }
 
 /// Notes a link's state for the director, if it has changed.
-fn tell(found: &mut VecDeque<Found>, index: usize, link: &mut LinkEnd, carrier: Carrier) {
-    if link.told.as_ref() != Some(&carrier) {
-        link.told = Some(carrier.clone());
-        found.push_back(Found::Link(LinkIndex(index), carrier));
+fn tell(found: &mut VecDeque<DeferredEvent>, index: usize, link: &mut LinkEnd, carrier: Carrier) {
+    if link.reported.as_ref() != Some(&carrier) {
+        link.reported = Some(carrier.clone());
+        found.push_back(DeferredEvent::Link(LinkIndex(index), carrier));
     }
 }
 
@@ -1116,15 +1124,15 @@ mod tests {
 
     /// Otherwise an overloaded heart would meet its own runaway limit.
     #[test]
-    fn a_breath_is_a_wait_whatever_is_due() {
+    fn a_yield_interval_is_a_wait_whatever_is_due() {
         let now = 7_000_000;
         for (deadline, until) in [
-            (0, now + BREATH_MIN_NANOS),
-            (now, now + BREATH_MIN_NANOS),
+            (0, now + YIELD_MIN_NANOS),
+            (now, now + YIELD_MIN_NANOS),
             (now + 1_500_000, now + 1_500_000),
-            (u64::MAX, now + BREATH_NANOS),
+            (u64::MAX, now + YIELD_NANOS),
         ] {
-            assert_eq!(breath_until(now, deadline), until);
+            assert_eq!(yield_until(now, deadline), until);
         }
     }
 }

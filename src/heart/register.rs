@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
+    enum RegisterStep {
         Put(InterfaceAddress),
         Take(InterfaceAddress),
         TakeAllOf(u32),
@@ -177,9 +177,9 @@ mod tests {
         fn it_finds_what_a_walk_finds(
             steps in prop::collection::vec(
                 prop_oneof![
-                    6 => any_address().prop_map(Step::Put),
-                    3 => any_address().prop_map(Step::Take),
-                    1 => (1u32..4).prop_map(Step::TakeAllOf),
+                    6 => any_address().prop_map(RegisterStep::Put),
+                    3 => any_address().prop_map(RegisterStep::Take),
+                    1 => (1u32..4).prop_map(RegisterStep::TakeAllOf),
                 ],
                 0..60,
             ),
@@ -190,7 +190,7 @@ mod tests {
             };
             for step in steps {
                 match step {
-                    Step::Put(new) => {
+                    RegisterStep::Put(new) => {
                         let is_news = match list.iter_mut().find(|old| is_same(old, &new)) {
                             Some(old) => std::mem::replace(old, new.clone()) != new,
                             None => {
@@ -200,11 +200,11 @@ mod tests {
                         };
                         prop_assert_eq!(register.put(new), is_news);
                     }
-                    Step::Take(gone) => {
+                    RegisterStep::Take(gone) => {
                         list.retain(|old| !is_same(old, &gone));
                         register.take(&gone);
                     }
-                    Step::TakeAllOf(interface) => {
+                    RegisterStep::TakeAllOf(interface) => {
                         list.retain(|old| old.interface != interface);
                         register.take_all_of(interface);
                     }

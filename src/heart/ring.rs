@@ -27,41 +27,41 @@ const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The state that both ends share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct HeartRings {
     up: ArrayQueue<Up>,
     down: ArrayQueue<Down>,
     bell: Bell,
     /// Wakes the control plane: one byte in a socket pair, which its runtime can wait for without unsafe code.
-    voice: StdStream,
+    waker: StdStream,
     stop: AtomicBool,
     progress: AtomicU64,
 }
 
 /// The control plane's end of the socket pair, by which it waits for the heart.
 #[derive(Debug)]
-pub(super) enum Ear {
+pub(super) enum RingReceiver {
     /// As made, not registered with a runtime.
-    Deaf(StdStream),
+    Unregistered(StdStream),
     /// Registered with the runtime.
-    Open(UnixStream),
+    Registered(UnixStream),
 }
 
-pub(super) fn pair() -> io::Result<(Arc<Shared>, Ear)> {
+pub(super) fn pair() -> io::Result<(Arc<HeartRings>, RingReceiver)> {
     let (voice, ear) = StdStream::pair()?;
     voice.set_nonblocking(true)?;
     ear.set_nonblocking(true)?;
-    let shared = Shared {
+    let shared = HeartRings {
         up: ArrayQueue::new(UP_MAX),
         down: ArrayQueue::new(DOWN_MAX),
         bell: Bell::new()?,
-        voice,
+        waker: voice,
         stop: AtomicBool::new(false),
         progress: AtomicU64::new(0),
     };
-    Ok((Arc::new(shared), Ear::Deaf(ear)))
+    Ok((Arc::new(shared), RingReceiver::Unregistered(ear)))
 }
 
-impl Shared {
+impl HeartRings {
     // ---- the control plane's side
 
     pub(super) fn send_down(&self, down: Down) -> Result<(), Down> {
@@ -112,7 +112,7 @@ impl Shared {
 
     pub(super) fn wake_control(&self) {
         // If the pair is full the control plane is awake, and a closed one has no reader.
-        let _ = (&self.voice).write(&[0]);
+        let _ = (&self.waker).write(&[0]);
     }
 
     pub(super) fn note_progress(&self) {
@@ -120,23 +120,23 @@ impl Shared {
     }
 }
 
-impl Ear {
+impl RingReceiver {
     /// Waits until the heart has called since the last time.
     pub(super) async fn listen(&mut self) {
-        if let Self::Deaf(stream) = self
+        if let Self::Unregistered(stream) = self
             && let Ok(stream) = stream.try_clone().and_then(UnixStream::from_std)
         {
-            *self = Self::Open(stream);
+            *self = Self::Registered(stream);
         }
         match self {
-            Self::Open(stream) => {
+            Self::Registered(stream) => {
                 // No byte is lost if the future is dropped: all bytes are read at once, after the waiting.
                 let _ = stream.readable().await;
                 let mut calls = [0; 256];
                 while stream.try_read(&mut calls).is_ok_and(|length| length > 0) {}
             }
             // No descriptor is left at this moment: the caller looks into the ring and tries again.
-            Self::Deaf(_) => sleep(AGAIN_AFTER).await,
+            Self::Unregistered(_) => sleep(AGAIN_AFTER).await,
         }
     }
 }

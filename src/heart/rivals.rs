@@ -12,7 +12,7 @@ use std::{
 use locum_core::model::identity::ResourceId;
 use locum_sys::{
     announce::Announcer,
-    claimants::{Claimants, Claimed},
+    claimants::{AddressClaim, ClaimantSocket},
     netlink::Interface,
 };
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ struct Rival {
     changed: u64,
     last: u64,
     /// The hardware address that the log names, and until when it names no other.
-    said: Option<([u8; 6], u64)>,
+    logged: Option<([u8; 6], u64)>,
     /// When it is answered next, and until when after that not again.
     answer: Option<u64>,
     not_before: u64,
@@ -67,12 +67,12 @@ struct Rival {
 
 /// How many lines were logged lately, for all addresses.
 #[derive(Debug, Default)]
-struct Lines {
+struct LogQuota {
     count: usize,
     until: u64,
 }
 
-impl Lines {
+impl LogQuota {
     /// Takes room for one line. Returns whether there was any.
     fn take(&mut self, now: u64) -> bool {
         if now >= self.until {
@@ -85,12 +85,12 @@ impl Lines {
 
 /// The rivals of all addresses.
 pub(super) struct Rivals {
-    ears: Vec<Claimants>,
+    listeners: Vec<ClaimantSocket>,
     /// Why no rival can be heard, if so.
     fault: Option<String>,
     services: BTreeMap<IpAddr, ResourceId>,
     rivals: BTreeMap<ResourceId, Rival>,
-    lines: Lines,
+    lines: LogQuota,
     /// The addresses about which the segment is to be asked.
     probes: BTreeSet<ResourceId>,
 }
@@ -105,8 +105,8 @@ impl Rivals {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        let arp = Claimants::of_arp(&v4);
-        let neighbours = (v4.len() < services.len()).then(Claimants::of_advertisements).transpose();
+        let arp = ClaimantSocket::of_arp(&v4);
+        let neighbours = (v4.len() < services.len()).then(ClaimantSocket::of_advertisements).transpose();
         let (mut ears, mut fault) = (Vec::new(), None);
         for heard in [arp, neighbours.map(Vec::from_iter)] {
             match heard {
@@ -115,7 +115,7 @@ impl Rivals {
             }
         }
         let (rivals, lines, probes) = Default::default();
-        Self { ears, fault, services, rivals, lines, probes }
+        Self { listeners: ears, fault, services, rivals, lines, probes }
     }
 
     /// Hears no rivals at all.
@@ -124,8 +124,8 @@ impl Rivals {
     }
 
     /// The sockets that become readable when a machine announces an address.
-    pub(super) fn sources(&self) -> impl Iterator<Item = &Claimants> {
-        self.ears.iter()
+    pub(super) fn sources(&self) -> impl Iterator<Item = &ClaimantSocket> {
+        self.listeners.iter()
     }
 
     pub(super) fn fault(&self) -> Option<&str> {
@@ -134,7 +134,7 @@ impl Rivals {
 
     /// Has the segment asked which other machine has this address.
     pub(super) fn probe(&mut self, id: ResourceId) {
-        if !self.ears.is_empty() {
+        if !self.listeners.is_empty() {
             self.probes.insert(id);
         }
     }
@@ -159,9 +159,9 @@ impl Rivals {
         interfaces: &[Interface],
         now: u64,
         is_ours: impl Fn(ResourceId) -> bool,
-    ) -> Vec<(ResourceId, Claimed)> {
+    ) -> Vec<(ResourceId, AddressClaim)> {
         let mut news = Vec::new();
-        for ear in &self.ears {
+        for ear in &self.listeners {
             for _ in 0..PACKETS_A_TURN {
                 // The error is that of an interface that went down.
                 let Ok(Some(said)) = ear.receive() else { break };
@@ -227,18 +227,18 @@ impl Rivals {
 /// Notes an announcement of a rival. Returns whether it is worth a line.
 fn note(
     rivals: &mut BTreeMap<ResourceId, Rival>,
-    lines: &mut Lines,
+    lines: &mut LogQuota,
     id: ResourceId,
-    said: Claimed,
+    claimed: AddressClaim,
     now: u64,
 ) -> bool {
     let is_new = || Rival {
-        mac: said.mac,
-        interface: said.interface,
+        mac: claimed.mac,
+        interface: claimed.interface,
         heard: 0,
         changed: 0,
         last: now,
-        said: None,
+        logged: None,
         answer: None,
         not_before: now,
         pause: PAUSE_NANOS,
@@ -250,15 +250,15 @@ fn note(
     if now > rival.last + REFRESH_NANOS {
         rival.pause = PAUSE_NANOS;
     }
-    rival.changed += u64::from(rival.mac != said.mac);
-    (rival.mac, rival.interface, rival.last) = (said.mac, said.interface, now);
+    rival.changed += u64::from(rival.mac != claimed.mac);
+    (rival.mac, rival.interface, rival.last) = (claimed.mac, claimed.interface, now);
     rival.heard += 1;
     rival.answer.get_or_insert(now.max(rival.not_before));
-    let is_known = rival.said.is_some_and(|(mac, until)| mac == said.mac || now < until);
+    let is_known = rival.logged.is_some_and(|(mac, until)| mac == claimed.mac || now < until);
     if is_known || !lines.take(now) {
         return false;
     }
-    rival.said = Some((said.mac, now + REFRESH_NANOS));
+    rival.logged = Some((claimed.mac, now + REFRESH_NANOS));
     true
 }
 
@@ -285,7 +285,7 @@ mod tests {
     /// Announces while `says` holds, and returns when it was answered.
     fn answers(says: impl Fn(u64) -> bool, until: u64) -> Vec<u64> {
         let id = ResourceId { group: GroupIndex(0), member: 0 };
-        let said = Claimed { ip: "10.0.0.1".parse().unwrap(), mac: [2; 6], interface: 2 };
+        let said = AddressClaim { ip: "10.0.0.1".parse().unwrap(), mac: [2; 6], interface: 2 };
         let mut rivals = Rivals::deaf();
         let mut answered = Vec::new();
         for tenth in 0..until * 10 {
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn no_flood_fills_the_log() {
         let id = |group| ResourceId { group: GroupIndex(group), member: 0 };
-        let said = |mac: u64| Claimed {
+        let said = |mac: u64| AddressClaim {
             ip: "10.0.0.1".parse().unwrap(),
             mac: mac.to_be_bytes()[2..].try_into().unwrap(),
             interface: 2,

@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr};
 use locum_core::model::event::Carrier;
 use locum_sys::{
     poll::{Interest, Poller},
-    udp::Receiver,
+    udp::UdpReceiver,
 };
 
 use super::{holders::Holders, stats::LinkStats, udp::taken};
@@ -15,7 +15,7 @@ use super::{holders::Holders, stats::LinkStats, udp::taken};
 pub(super) struct RoutedLink {
     to: Option<SocketAddr>,
     from: SocketAddr,
-    socket: Option<Receiver>,
+    socket: Option<UdpReceiver>,
     trouble: Option<String>,
     /// The port that another process holds.
     taken: Option<u16>,
@@ -30,7 +30,7 @@ impl RoutedLink {
     pub(super) fn check(&mut self, holders: &Holders, poller: &Poller, token: u64) -> Carrier {
         self.taken = None;
         if self.socket.is_none() {
-            let opened = Receiver::anywhere(self.from).and_then(|socket| {
+            let opened = UdpReceiver::anywhere(self.from).and_then(|socket| {
                 poller.add(&socket, token, Interest::Read)?;
                 Ok(socket)
             });
@@ -92,7 +92,7 @@ impl RoutedLink {
         self.taken
     }
 
-    pub(super) fn receiver(&self) -> Option<&Receiver> {
+    pub(super) fn receiver(&self) -> Option<&UdpReceiver> {
         self.socket.as_ref()
     }
 

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 use locum_core::{framing::classic::Cutter, model::event::Carrier};
 use locum_sys::{
     poll::{Interest, Poller},
-    serial::Line,
+    serial::SerialLine,
 };
 
 use super::stats::LinkStats;
@@ -19,7 +19,7 @@ const WRITABLE_BYTES: usize = 256;
 const QUEUE_BYTES_MAX: usize = 16 * 1024;
 /// A line that makes no progress for longer than this, beyond the time that it needs itself, is broken (wire reference,
 /// section 7.4).
-const STUCK_NANOS: u64 = 500_000_000;
+const STALL_NANOS: u64 = 500_000_000;
 /// Bits on the line for a byte: start, eight data bits, stop.
 const BITS_A_BYTE: u64 = 10;
 
@@ -28,7 +28,7 @@ pub(super) struct SerialLink {
     device: PathBuf,
     baud: u32,
     token: u64,
-    line: Option<Line>,
+    line: Option<SerialLine>,
     cutter: Cutter,
     queue: VecDeque<Arc<[u8]>>,
     /// How many bytes of the queue's first frame are written.
@@ -39,13 +39,13 @@ pub(super) struct SerialLink {
     moved_bytes: usize,
     /// Whether the poller watches for room to write.
     watched: bool,
-    stuck: Option<Stuck>,
+    stall: Option<LineStall>,
     trouble: String,
 }
 
 /// A line that took nothing for too long. It stays open, and is tried with every new frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stuck {
+enum LineStall {
     Silent,
     /// Something was written since. If that leaves the machine, the line works again.
     Tried,
@@ -64,7 +64,7 @@ impl SerialLink {
             moved: 0,
             moved_bytes: 0,
             watched: false,
-            stuck: None,
+            stall: None,
             trouble: "not opened yet".to_string(),
         }
     }
@@ -72,7 +72,7 @@ impl SerialLink {
     /// Opens the line if it is not open.
     pub(super) fn check(&mut self, poller: &Poller) -> Carrier {
         if self.line.is_none() {
-            let opened = Line::open(&self.device, self.baud).and_then(|line| {
+            let opened = SerialLine::open(&self.device, self.baud).and_then(|line| {
                 poller.add(&line, self.token, Interest::Read)?;
                 Ok(line)
             });
@@ -91,7 +91,7 @@ impl SerialLink {
     pub(super) fn carrier(&self) -> Carrier {
         if self.line.is_none() {
             Carrier::Down(self.trouble.clone())
-        } else if self.stuck.is_some() {
+        } else if self.stall.is_some() {
             Carrier::Down(format!("{}: no connection or bad cable", self.device.display()))
         } else {
             Carrier::Up
@@ -111,8 +111,8 @@ impl SerialLink {
             return false;
         };
         let mut changed = false;
-        if self.stuck == Some(Stuck::Tried) && self.queue.is_empty() && matches!(line.unsent(), Ok(0)) {
-            self.stuck = None;
+        if self.stall == Some(LineStall::Tried) && self.queue.is_empty() && matches!(line.unsent(), Ok(0)) {
+            self.stall = None;
             changed = true;
         }
         let idle = self.queue.is_empty() && line.unsent().is_ok_and(|bytes| bytes < WRITABLE_BYTES);
@@ -160,8 +160,8 @@ impl SerialLink {
             Ok(written) => {
                 (self.moved, self.moved_bytes) = (now, written);
                 self.begun += written;
-                if self.stuck.is_some() {
-                    self.stuck = Some(Stuck::Tried);
+                if self.stall.is_some() {
+                    self.stall = Some(LineStall::Tried);
                 }
                 if self.begun == frame.len() {
                     stats.frames_out += 1;
@@ -201,7 +201,7 @@ impl SerialLink {
             return None;
         }
         let line_nanos = self.moved_bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(self.baud.max(1));
-        Some(self.moved.saturating_add(STUCK_NANOS).saturating_add(line_nanos))
+        Some(self.moved.saturating_add(STALL_NANOS).saturating_add(line_nanos))
     }
 
     /// Checks at the deadline whether the line is broken, that is, takes nothing. Returns whether the link's state may
@@ -217,7 +217,7 @@ impl SerialLink {
         stats.errors_out += self.queue.len() as u64;
         self.queue.clear();
         self.begun = 0;
-        self.stuck = Some(Stuck::Silent);
+        self.stall = Some(LineStall::Silent);
         self.watch(poller);
         true
     }
@@ -228,7 +228,7 @@ impl SerialLink {
         self.line = None;
         self.queue.clear();
         self.begun = 0;
-        self.stuck = None;
+        self.stall = None;
         self.watched = false;
     }
 
@@ -298,7 +298,7 @@ mod tests {
         }
         assert_eq!(link.carrier(), Carrier::Up);
         now = link.deadline().unwrap();
-        assert!(now > 1_000_000_000 + STUCK_NANOS);
+        assert!(now > 1_000_000_000 + STALL_NANOS);
         assert!(!link.expire(now - 1, &poller, &mut stats));
         assert!(link.expire(now, &poller, &mut stats));
         assert!(matches!(link.carrier(), Carrier::Down(why) if why.contains("no connection or bad cable")));

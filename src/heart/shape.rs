@@ -15,12 +15,12 @@ use std::{
 use locum_sys::netlink::InterfaceAddress;
 
 /// The machine's own addresses: those that no cluster moves.
-pub(super) struct Own<'a> {
+pub(super) struct OwnAddresses<'a> {
     /// Each with its position in the kernel's order.
     all: Vec<(usize, &'a InterfaceAddress)>,
 }
 
-impl<'a> Own<'a> {
+impl<'a> OwnAddresses<'a> {
     /// `services` are the cluster's own addresses, whoever put them there.
     pub(super) fn of(
         addresses: impl Iterator<Item = &'a InterfaceAddress>,
@@ -60,7 +60,10 @@ pub(super) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    pub(super) fn of(addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone, own: &Own<'a>) -> Self {
+    pub(super) fn of(
+        addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone,
+        own: &OwnAddresses<'a>,
+    ) -> Self {
         let in_one = |a: &InterfaceAddress, b: &InterfaceAddress| {
             a.interface == b.interface && a.prefix == b.prefix && a.network_contains(b.ip)
         };
@@ -118,7 +121,7 @@ mod tests {
     }
 
     fn in_front(addresses: &[InterfaceAddress]) -> Vec<String> {
-        let own = Own::of(addresses.iter(), &BTreeSet::new());
+        let own = OwnAddresses::of(addresses.iter(), &BTreeSet::new());
         let order = Order::of(addresses.iter(), &own);
         order.services().filter(|(_, front)| *front).map(|(address, _)| address.ip.to_string()).collect()
     }
@@ -154,7 +157,7 @@ mod tests {
     fn what_is_the_machines_own() {
         let all = [at("10.0.0.1", 24), service("10.0.1.50", 24), at("10.0.2.7", 24), at("fe80::1", 64)];
         let services = BTreeSet::from(["10.0.2.7".parse().unwrap()]);
-        let own = Own::of(all.iter(), &services);
+        let own = OwnAddresses::of(all.iter(), &services);
         let reaches = |ip: &str| own.reaches(2, ip.parse().unwrap());
         assert!(reaches("10.0.0.99") && !own.reaches(3, "10.0.0.99".parse().unwrap()));
         assert!(!reaches("10.0.1.99"), "by a service address alone");

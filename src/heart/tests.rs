@@ -11,16 +11,16 @@ use std::{
 
 use locum_core::{
     claims::{Claimant, Lease, Ledger},
-    model::{claim::Durable, identity::MemberIndex, logging::Logging, note::Level, time},
+    model::{claim::DurableState, identity::MemberIndex, logging::Logging, note::Level, time},
 };
 use locum_sys::{
     clock,
-    gate::{self, Engine, Gate, Name, Renewal, Settings},
+    gate::{self, Backend, Gate, GateName, GateSettings, Renewal},
     mount,
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
 };
 
-use crate::voice::journal::{Journal, Targets};
+use crate::observe::journal::{Journal, LogTargets};
 
 /// Set for a second process of this test, which is to die: the bpf file system, or nothing for `nft`.
 const DIES: &str = "LOCUM_TEST_ASSERTION";
@@ -28,15 +28,15 @@ const LEASE_NANOS: u64 = 1_000_000_000;
 const LEASE: Duration = Duration::from_nanos(LEASE_NANOS);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn engine(bpffs: PathBuf) -> Engine {
-    if bpffs.as_os_str().is_empty() { Engine::Nft } else { Engine::Bpf { bpffs } }
+fn engine(bpffs: PathBuf) -> Backend {
+    if bpffs.as_os_str().is_empty() { Backend::Nft } else { Backend::Bpf { bpffs } }
 }
 
 /// What the daemon is to the kernel: a process whose heart renews a gate, until its core finds itself in a wrong state.
-fn die(engine: &Engine) {
-    Journal::start(Targets::new("test", Level::Info, &Logging::default())).unwrap().catch_panics();
-    let settings = Settings {
-        name: Name::new("test", "web"),
+fn die(engine: &Backend) {
+    Journal::start(LogTargets::new("test", Level::Info, &Logging::default())).unwrap().catch_panics();
+    let settings = GateSettings {
+        name: GateName::new("test", "web"),
         addresses: vec!["10.9.0.14".parse().unwrap()],
         interfaces: vec![1],
         rivals: None,
@@ -54,7 +54,7 @@ fn die(engine: &Engine) {
         io::stdin().read_line(&mut String::new()).unwrap();
         renew();
         let lease = Lease { length: LEASE, margin: Duration::ZERO };
-        let ledger = Ledger::new(Durable::default());
+        let ledger = Ledger::new(DurableState::default());
         let mut claimant = Claimant::new(MemberIndex(0), 1, lease, LEASE, &ledger);
         let now = time::Instant::from_millis(1);
         // No two beats have one number.
@@ -102,9 +102,10 @@ fn a_tripped_assertion_ends_the_daemon_with_its_gate_shut() {
         return die(&engine(bpffs.into()));
     }
     let alone = || {
-        let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+        let fresh =
+            NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
         let bpffs = env::temp_dir().join("bpf");
-        let ready = namespace::leave(fresh)
+        let ready = namespace::enter_new(fresh)
             .and_then(|()| mount::make_private())
             .and_then(|()| mount::memory(&env::temp_dir()))
             .and_then(|()| gate::ensure_bpffs(&bpffs).map(drop));

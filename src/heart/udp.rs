@@ -7,25 +7,25 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use locum_core::{model::event::Carrier, r1::plan::Medium};
+use locum_core::{model::event::Carrier, r1::plan::R1Medium};
 use locum_sys::{
     netlink::{Interface, InterfaceAddress},
     poll::{Interest, Poller},
-    udp::{Receiver, Sender, Sharing},
+    udp::{PortSharing, UdpReceiver, UdpSender},
 };
 
 use super::{holders::Holders, network::Network, stats::LinkStats};
-use crate::duties::{Place, Ports};
+use crate::host_config::{LinkInterface, Ports};
 
 /// One link's sockets and state.
 pub(super) struct UdpLink {
-    place: Place,
-    media: Vec<Medium>,
+    link_interface: LinkInterface,
+    media: Vec<R1Medium>,
     ports: Ports,
     /// The state of the interface for which the sockets were opened; `None` when they are closed.
     fitness: Option<Fitness>,
-    receivers: Vec<Receiver>,
-    ways: Vec<Way>,
+    receivers: Vec<UdpReceiver>,
+    destinations: Vec<UdpDestination>,
     /// Why the link cannot be used, if the interface is not the reason.
     trouble: Option<String>,
     /// The port that another process holds.
@@ -35,8 +35,8 @@ pub(super) struct UdpLink {
 }
 
 /// One destination of a frame.
-struct Way {
-    sender: Sender,
+struct UdpDestination {
+    sender: UdpSender,
     to: SocketAddr,
 }
 
@@ -52,14 +52,14 @@ struct Fitness {
 }
 
 impl UdpLink {
-    pub(super) fn new(place: &Place, media: &[Medium], ports: Ports) -> Self {
+    pub(super) fn new(place: &LinkInterface, media: &[R1Medium], ports: Ports) -> Self {
         Self {
-            place: place.clone(),
+            link_interface: place.clone(),
             media: media.to_vec(),
             ports,
             fitness: None,
             receivers: Vec::new(),
-            ways: Vec::new(),
+            destinations: Vec::new(),
             trouble: None,
             taken: None,
             dropped_before: 0,
@@ -77,7 +77,7 @@ impl UdpLink {
         poller: &Poller,
         token: impl Fn(usize) -> u64,
     ) -> Carrier {
-        let fitness = fitness(&self.place, &self.media, network, services);
+        let fitness = fitness(&self.link_interface, &self.media, network, services);
         let fitness = match fitness.and_then(|fitness| fitness.suits(&self.media)) {
             Ok(fitness) => fitness,
             Err(why) => {
@@ -117,39 +117,44 @@ impl UdpLink {
         for (medium, source) in media.into_iter().filter(|(medium, _)| fitness.suits_medium(medium)) {
             let source = *source;
             match *medium {
-                Medium::Broadcast { port, .. } => {
-                    add_ear(&mut ears, Ear::Any { ipv6: false, port, sharing: Sharing::Copies });
+                R1Medium::Broadcast { port, .. } => {
+                    add_listener(
+                        &mut ears,
+                        ListenerSpec::Any { ipv6: false, port, sharing: PortSharing::Copied },
+                    );
                     let broadcast = fitness.broadcast.unwrap_or(Ipv4Addr::BROADCAST);
                     let to = SocketAddr::new(broadcast.into(), port);
-                    self.ways.push(Way { sender: Sender::broadcast(interface, source)?, to });
+                    self.destinations
+                        .push(UdpDestination { sender: UdpSender::broadcast(interface, source)?, to });
                 }
-                Medium::Multicast { group, port, ttl, loopback, .. } => {
-                    add_ear(&mut ears, Ear::Group { group, port });
-                    let sender = Sender::multicast(interface, group.is_ipv6(), ttl, loopback, source)?;
-                    self.ways.push(Way { sender, to: destination(group, port, interface) });
+                R1Medium::Multicast { group, port, ttl, loopback, .. } => {
+                    add_listener(&mut ears, ListenerSpec::Group { group, port });
+                    let sender = UdpSender::multicast(interface, group.is_ipv6(), ttl, loopback, source)?;
+                    self.destinations
+                        .push(UdpDestination { sender, to: destination(group, port, interface) });
                 }
-                Medium::Unicast { peer, port, .. } => {
+                R1Medium::Unicast { peer, port, .. } => {
                     let sharing = match self.ports {
-                        Ports::Shared => Sharing::Dealt,
-                        Ports::Own => Sharing::Nobody,
+                        Ports::Shared => PortSharing::Balanced,
+                        Ports::Own => PortSharing::Exclusive,
                     };
-                    add_ear(&mut ears, Ear::Any { ipv6: peer.is_ipv6(), port, sharing });
-                    let sender = Sender::unicast(interface, peer.is_ipv6(), source)?;
-                    self.ways.push(Way { sender, to: destination(peer, port, interface) });
+                    add_listener(&mut ears, ListenerSpec::Any { ipv6: peer.is_ipv6(), port, sharing });
+                    let sender = UdpSender::unicast(interface, peer.is_ipv6(), source)?;
+                    self.destinations.push(UdpDestination { sender, to: destination(peer, port, interface) });
                 }
-                Medium::Serial { .. } => {}
+                R1Medium::Serial { .. } => {}
             }
         }
         for ear in ears {
             let receiver = match ear {
-                Ear::Any { ipv6, port, sharing } => {
-                    Receiver::open(interface, ipv6, port, sharing).map_err(|error| {
+                ListenerSpec::Any { ipv6, port, sharing } => {
+                    UdpReceiver::open(interface, ipv6, port, sharing).map_err(|error| {
                         self.taken = (error.kind() == io::ErrorKind::AddrInUse).then_some(port);
                         taken(error, port, holders)
                     })?
                 }
-                Ear::Group { group, port } => {
-                    Receiver::join(interface, group, port).map_err(|error| taken(error, port, holders))?
+                ListenerSpec::Group { group, port } => {
+                    UdpReceiver::join(interface, group, port).map_err(|error| taken(error, port, holders))?
                 }
             };
             poller.add(&receiver, token(self.receivers.len()), Interest::Read)?;
@@ -164,14 +169,14 @@ impl UdpLink {
         self.trouble = None;
         self.taken = None;
         self.receivers.clear();
-        self.ways.clear();
+        self.destinations.clear();
     }
 
     /// Sends a frame over all media. Returns the link's state if that has changed it.
     pub(super) fn send(&mut self, bytes: &[u8], stats: &mut LinkStats) -> Option<Carrier> {
         let mut trouble = None;
         let mut sent = false;
-        for way in &self.ways {
+        for way in &self.destinations {
             match way.sender.send(bytes, way.to) {
                 Ok(()) => {
                     stats.frames_out += 1;
@@ -189,7 +194,7 @@ impl UdpLink {
                 }
             }
         }
-        if self.ways.is_empty() {
+        if self.destinations.is_empty() {
             stats.errors_out += 1;
             return None;
         }
@@ -206,7 +211,7 @@ impl UdpLink {
         self.taken
     }
 
-    pub(super) fn receiver(&self, receiver: usize) -> Option<&Receiver> {
+    pub(super) fn receiver(&self, receiver: usize) -> Option<&UdpReceiver> {
         self.receivers.get(receiver)
     }
 
@@ -220,20 +225,20 @@ impl UdpLink {
 /// One receiving socket. Several unicast lines of one interface share it: with several sockets on one port the kernel
 /// would deal incoming frames among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ear {
-    Any { ipv6: bool, port: u16, sharing: Sharing },
+enum ListenerSpec {
+    Any { ipv6: bool, port: u16, sharing: PortSharing },
     Group { group: IpAddr, port: u16 },
 }
 
-fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
+fn add_listener(ears: &mut Vec<ListenerSpec>, new: ListenerSpec) {
     for ear in ears.iter_mut() {
         match (ear, new) {
             (
-                Ear::Any { ipv6, port, sharing },
-                Ear::Any { ipv6: new_ipv6, port: new_port, sharing: new_sharing },
+                ListenerSpec::Any { ipv6, port, sharing },
+                ListenerSpec::Any { ipv6: new_ipv6, port: new_port, sharing: new_sharing },
             ) if (*ipv6, *port) == (new_ipv6, new_port) => {
                 // The demands of a unicast line are stricter.
-                if *sharing == Sharing::Copies {
+                if *sharing == PortSharing::Copied {
                     *sharing = new_sharing;
                 }
                 return;
@@ -285,16 +290,16 @@ fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
 
 /// What the interface allows now, or why it allows nothing.
 fn fitness(
-    place: &Place,
-    media: &[Medium],
+    place: &LinkInterface,
+    media: &[R1Medium],
     network: &Network,
     services: &BTreeSet<IpAddr>,
 ) -> Result<Fitness, String> {
     let interface = match place {
-        Place::Named(name) => {
+        LinkInterface::Named(name) => {
             network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?
         }
-        Place::Carrying(ip) => {
+        LinkInterface::Carrying(ip) => {
             let there = network.carrying(*ip).next();
             there
                 .and_then(|address| network.interface_by_index(address.interface))
@@ -310,8 +315,8 @@ fn fitness(
         .filter(|a| a.interface == interface.index && !a.marked && !services.contains(&a.ip))
         .collect();
     let named = match place {
-        Place::Carrying(ip) => Some(*ip),
-        Place::Named(_) => None,
+        LinkInterface::Carrying(ip) => Some(*ip),
+        LinkInterface::Named(_) => None,
     };
     let sources = media.iter().map(|medium| source(medium, &own, named)).collect();
     let mut fitness =
@@ -330,11 +335,11 @@ fn fitness(
 /// The machine's own address on this interface from which a medium's frames leave: the one in the configuration, else
 /// the one whose network holds the other side, else the first. The kernel might choose a service address, which moves
 /// to another machine and which packet filters do not expect.
-fn source(medium: &Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> Option<IpAddr> {
+fn source(medium: &R1Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> Option<IpAddr> {
     let to = match medium {
-        Medium::Broadcast { .. } => IpAddr::V4(Ipv4Addr::BROADCAST),
-        Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. } => *ip,
-        Medium::Serial { .. } => return None,
+        R1Medium::Broadcast { .. } => IpAddr::V4(Ipv4Addr::BROADCAST),
+        R1Medium::Multicast { group: ip, .. } | R1Medium::Unicast { peer: ip, .. } => *ip,
+        R1Medium::Serial { .. } => return None,
     };
     if named.is_some_and(|ip| ip.is_ipv4() == to.is_ipv4()) {
         return named;
@@ -357,31 +362,33 @@ fn source(medium: &Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> 
 }
 
 impl Fitness {
-    fn suits_medium(&self, medium: &Medium) -> bool {
+    fn suits_medium(&self, medium: &R1Medium) -> bool {
         match medium {
-            Medium::Broadcast { .. } => self.broadcast.is_some(),
-            Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. } => {
+            R1Medium::Broadcast { .. } => self.broadcast.is_some(),
+            R1Medium::Multicast { group: ip, .. } | R1Medium::Unicast { peer: ip, .. } => {
                 if ip.is_ipv6() {
                     self.ipv6
                 } else {
                     self.ipv4
                 }
             }
-            Medium::Serial { .. } => false,
+            R1Medium::Serial { .. } => false,
         }
     }
 
     /// Returns itself if at least one medium can be used.
-    fn suits(self, media: &[Medium]) -> Result<Self, String> {
+    fn suits(self, media: &[R1Medium]) -> Result<Self, String> {
         if media.iter().any(|medium| self.suits_medium(medium)) {
             return Ok(self);
         }
         let name = &self.interface.name;
         Err(match media.first() {
-            Some(Medium::Broadcast { .. }) if self.ipv4 => {
+            Some(R1Medium::Broadcast { .. }) if self.ipv4 => {
                 format!("the network of interface {name} has no broadcast address")
             }
-            Some(Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. }) if ip.is_ipv6() => {
+            Some(R1Medium::Multicast { group: ip, .. } | R1Medium::Unicast { peer: ip, .. })
+                if ip.is_ipv6() =>
+            {
                 format!("interface {name} has no IPv6 address that is ready")
             }
             _ => format!("interface {name} has no IPv4 address"),
@@ -403,8 +410,8 @@ mod tests {
             let peer: IpAddr = ip.parse().unwrap();
             let interface = "eth0".to_string();
             let medium = match peer.is_multicast() {
-                false => Medium::Unicast { interface, peer, port: 694 },
-                true => Medium::Multicast { interface, group: peer, port: 694, ttl: 1, loopback: false },
+                false => R1Medium::Unicast { interface, peer, port: 694 },
+                true => R1Medium::Multicast { interface, group: peer, port: 694, ttl: 1, loopback: false },
             };
             source(&medium, &own, None).unwrap().to_string()
         };
@@ -417,27 +424,27 @@ mod tests {
             (to("fe80::9"), to("ff02::694"), to("ff05::694")),
             ("fe80::1".into(), "fe80::1".into(), "2001:db8::1".into())
         );
-        let broadcast = Medium::Broadcast { interface: "eth0".into(), port: 694 };
+        let broadcast = R1Medium::Broadcast { interface: "eth0".into(), port: 694 };
         assert_eq!(source(&broadcast, &own, None), Some(all[0].ip));
         assert_eq!(source(&broadcast, &own, Some(all[2].ip)), Some(all[2].ip));
         assert_eq!(source(&broadcast, &own[3..], None), None);
     }
 
     #[test]
-    fn one_ear_for_all_unicast_lines() {
+    fn one_listener_for_all_unicast_lines() {
         let mut ears = Vec::new();
-        let any = |ipv6, port, sharing| Ear::Any { ipv6, port, sharing };
-        add_ear(&mut ears, any(false, 694, Sharing::Dealt));
-        add_ear(&mut ears, any(false, 694, Sharing::Dealt));
-        add_ear(&mut ears, any(true, 694, Sharing::Dealt));
-        add_ear(&mut ears, any(false, 695, Sharing::Copies));
+        let any = |ipv6, port, sharing| ListenerSpec::Any { ipv6, port, sharing };
+        add_listener(&mut ears, any(false, 694, PortSharing::Balanced));
+        add_listener(&mut ears, any(false, 694, PortSharing::Balanced));
+        add_listener(&mut ears, any(true, 694, PortSharing::Balanced));
+        add_listener(&mut ears, any(false, 695, PortSharing::Copied));
         let group = "239.0.0.1".parse().unwrap();
-        add_ear(&mut ears, Ear::Group { group, port: 694 });
-        add_ear(&mut ears, Ear::Group { group, port: 694 });
+        add_listener(&mut ears, ListenerSpec::Group { group, port: 694 });
+        add_listener(&mut ears, ListenerSpec::Group { group, port: 694 });
         assert_eq!(ears.len(), 4);
-        add_ear(&mut ears, any(false, 695, Sharing::Dealt));
-        assert_eq!(ears[2], any(false, 695, Sharing::Dealt));
-        add_ear(&mut ears, any(false, 695, Sharing::Copies));
-        assert_eq!(ears[2], any(false, 695, Sharing::Dealt), "what is sent to one address wants more");
+        add_listener(&mut ears, any(false, 695, PortSharing::Balanced));
+        assert_eq!(ears[2], any(false, 695, PortSharing::Balanced));
+        add_listener(&mut ears, any(false, 695, PortSharing::Copied));
+        assert_eq!(ears[2], any(false, 695, PortSharing::Balanced), "what is sent to one address wants more");
     }
 }

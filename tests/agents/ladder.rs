@@ -4,7 +4,7 @@ use super::*;
 
 /// A resource script whose start leaves three daemons: one that terminates when told to, one that notes the signal and
 /// goes on, and one that ignores it in a session of its own. `hide` begins the last one's command.
-fn three_daemons(house: &mut House, hide: &str) -> ResourceId {
+fn three_daemons(house: &mut AgentSandbox, hide: &str) -> ResourceId {
     let text = format!(
         r#"[ $1 = start ] || exit 0
         exec > /dev/null 2>&1
@@ -18,7 +18,7 @@ fn three_daemons(house: &mut House, hide: &str) -> ResourceId {
 
 /// The lower rungs of the ladder end all processes that a start has left, and no others. A later run of the daemon does
 /// so, too: each operation here is asked of new agents.
-fn the_lower_rungs(house: &mut House, hide: &str) {
+fn the_lower_rungs(house: &mut AgentSandbox, hide: &str) {
     house.keeps_kin = true;
     let neighbour = house
         .script("neighbour", "[ $1 = start ] || exit 0; sleep 1000 > /dev/null & echo $! > $D/neighbour");
@@ -30,7 +30,7 @@ fn the_lower_rungs(house: &mut House, hide: &str) {
     assert_eq!(house.run_within(id, Terminate, Duration::from_secs(2)), Outcome::TimedOut);
     assert!(!alive(&polite.0) && alive(&deaf.0) && alive(&away.0));
     assert_eq!(house.read("told"), "told\n", "one word is enough");
-    assert!(house.has_told("three terminate: still there: sh (process "), "{:?}", house.told());
+    assert!(house.has_note("three terminate: still there: sh (process "), "{:?}", house.note_texts());
     assert_eq!(house.run(id, Kill), Outcome::Ok);
     assert!(!alive(&deaf.0) && !alive(&away.0));
     assert!(alive(&beside.0), "what stands beside it is not touched");
@@ -41,7 +41,7 @@ fn the_lower_rungs(house: &mut House, hide: &str) {
 
 #[test]
 fn what_ignores_its_stop_is_terminated_and_killed() {
-    the_lower_rungs(&mut House::new(), "setsid");
+    the_lower_rungs(&mut AgentSandbox::new(), "setsid");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
         crate::skipped("no control group can be made here");
         return;
     };
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.cgroup = Some(group.0.clone());
     the_lower_rungs(&mut house, "setsid env -i");
     let gone = || {
@@ -62,7 +62,7 @@ fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
 
 /// A service whose main process is dead and whose workers live, as nginx after a SIGKILL: its agent finds nothing to
 /// stop.
-fn half_of_it_dies(house: &mut House) {
+fn half_of_it_dies(house: &mut AgentSandbox) {
     house.keeps_kin = true;
     let text = r#"case $1 in
         start) sleep 1000 > /dev/null 2>&1 & echo $! > $D/main; sleep 1000 > /dev/null 2>&1 & echo $! > $D/worker; touch $D/up;;
@@ -70,7 +70,7 @@ fn half_of_it_dies(house: &mut House) {
         status) test -e $D/up || { echo stopped; exit 3; };;
         esac"#;
     let id = house.script("half", text);
-    let pid = |house: &House, name: &str| Killed(house.read(name).trim().to_owned());
+    let pid = |house: &AgentSandbox, name: &str| Killed(house.read(name).trim().to_owned());
     assert_eq!(house.run(id, Start), Outcome::Ok);
     assert_eq!(house.run(id, Status), Outcome::Running);
     let (main, worker) = (pid(house, "main"), pid(house, "worker"));
@@ -88,15 +88,15 @@ fn half_of_it_dies(house: &mut House) {
     let number = main.0.parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
     let agents = house.agents();
-    let none: Arc<dyn Addresses> = Arc::new(Machine::default());
+    let none: Arc<dyn AddressAccess> = Arc::new(Machine::default());
     let found = block_on(leftovers::survey(&agents, &none, &leftovers::Progress::default()));
     assert!(found.is_empty() && !alive(&worker.0), "{found:?}");
-    assert!(house.has_told("half does not run, but an earlier life has left processes of it: killed"));
+    assert!(house.has_note("half does not run, but an earlier life has left processes of it: killed"));
 }
 
 #[test]
 fn what_half_of_a_service_leaves_is_ended() {
-    half_of_it_dies(&mut House::new());
+    half_of_it_dies(&mut AgentSandbox::new());
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn with_a_control_group_what_half_of_a_service_leaves_is_ended() {
         crate::skipped("no control group can be made here");
         return;
     };
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     house.cgroup = Some(group.0.clone());
     half_of_it_dies(&mut house);
 }
 
 #[test]
 fn with_heartbeats_files_what_a_service_leaves_is_its_own() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("any", "[ $1 = start ] || exit 0; sleep 1000 > /dev/null 2>&1 & echo $! > $D/left");
     assert_eq!(house.run(id, Start), Outcome::Ok);
     let left = Killed(house.read("left").trim().to_owned());
@@ -122,7 +122,7 @@ fn with_heartbeats_files_what_a_service_leaves_is_its_own() {
 
 #[test]
 fn without_a_name_for_its_kin_nothing_is_terminated() {
-    let mut house = House::new();
+    let mut house = AgentSandbox::new();
     let id = house.script("any", "exit 0");
     assert!(matches!(house.run(id, Kill), Outcome::Failed(_)), "unknown is not yes");
 }

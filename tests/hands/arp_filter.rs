@@ -8,7 +8,7 @@ use crate::lab::questions::{Asker, mac};
 
 const CLIENT: &str = "client";
 
-fn asked(engine: &str) -> Option<(Pair, Asker, Asker)> {
+fn asked(backend: &str) -> Option<(Pair, Asker, Asker)> {
     let [one, two] = NODES;
     let description = Description::new(Path::new(LOCUM)).node(one).node(two).node(CLIENT);
     let ports = |interface, addresses: [&'static str; 3]| {
@@ -19,8 +19,8 @@ fn asked(engine: &str) -> Option<(Pair, Asker, Asker)> {
         .segment("lan", &ports("eth0", ["172.23.2.12/24", "172.23.2.13/24", "172.23.2.20/24"]))
         .segment("link", &ports("eth1", ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.20/24"]));
     let pair = Pair { daemons: [None, None], rack: build(description)? };
-    if !pair.run(0, &["locum", "gate"]).contains(&format!("engine {engine}: works")) {
-        crate::skipped(format!("no gates by {engine} here"));
+    if !pair.run(0, &["locum", "gate"]).contains(&format!("engine {backend}: works")) {
+        crate::skipped(format!("no gates by {backend} here"));
         return None;
     }
     let front = Asker::new(&pair.rack, CLIENT, "eth0", Ipv4Addr::new(172, 23, 2, 20));
@@ -28,21 +28,21 @@ fn asked(engine: &str) -> Option<(Pair, Asker, Asker)> {
     Some((pair, front, back))
 }
 
-fn is_silent_elsewhere(engine: &str) {
-    let Some((mut pair, front, back)) = asked(engine) else { return };
+fn is_silent_elsewhere(backend: &str) {
+    let Some((mut pair, front, back)) = asked(backend) else { return };
     let homes = NODES.map(|node| mac(&pair.rack, node, "eth0"));
     for node in [0, 1] {
-        pair.start_with(node, "", &["--gates", engine]);
+        pair.start_with(node, "", &["--gates", backend]);
     }
     pair.wait("the first node serves", |_| front.answers(SERVICE) == [homes[0]]);
-    let says = format!("ARP filter by {engine}");
+    let says = format!("ARP filter by {backend}");
     for node in [0, 1] {
         let page = pair.run(node, &["locum", "status"]);
         assert!(page.contains(&says), "{page}");
     }
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0], "on the other segment nobody answers");
 
-    pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
+    pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::Kill).unwrap();
     pair.wait("the other node serves", |_| front.answers(SERVICE) == [homes[1]]);
     assert!(pair.run(0, &["ip", "address"]).contains(&SERVICE.to_string()), "it stands there still");
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0], "nor does what was left");
@@ -50,7 +50,7 @@ fn is_silent_elsewhere(engine: &str) {
     assert!(gates.contains(&says), "{gates}");
 
     // The next daemon takes the filter over, and a clean end leaves nothing.
-    pair.start_with(0, "", &["--gates", engine]);
+    pair.start_with(0, "", &["--gates", backend]);
     pair.wait("the first node serves again", |_| front.answers(SERVICE) == [homes[0]]);
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0]);
     for node in [1, 0] {
@@ -60,9 +60,9 @@ fn is_silent_elsewhere(engine: &str) {
     }
 
     // The same holds after an administrator removes what a killed daemon left.
-    pair.start_with(0, "", &["--gates", engine]);
+    pair.start_with(0, "", &["--gates", backend]);
     pair.wait("it serves alone", |_| front.answers(SERVICE) == [homes[0]]);
-    pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
+    pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::Kill).unwrap();
     pair.daemons[0].take().unwrap().wait(PATIENCE);
     pair.wait("gate and filter are removed", |pair| {
         pair.run(0, &["locum", "gate", "--remove"]);
@@ -83,8 +83,8 @@ fn an_address_is_silent_on_other_interfaces_by_nft() {
 
 /// Another program on tcx, which answers "pass", was there first, and one more comes in front later. The gate shuts
 /// nevertheless. Rules of nf_tables are not affected by either.
-fn shuts_beside_a_foreign_program(engine: &str) {
-    let Some((mut pair, front, _)) = asked(engine) else { return };
+fn shuts_beside_a_foreign_program(backend: &str) {
+    let Some((mut pair, front, _)) = asked(backend) else { return };
     let put = |pair: &Pair, in_front| {
         let put = move || gate::pass_everything(Netlink::open()?.interface("eth0")?.index, in_front);
         pair.rack.inside(NODES[0], put).unwrap()
@@ -92,18 +92,18 @@ fn shuts_beside_a_foreign_program(engine: &str) {
     let Ok(first) = put(&pair, false) else { return crate::skipped("no programs on tcx here") };
     let homes = NODES.map(|node| mac(&pair.rack, node, "eth0"));
     for node in [0, 1] {
-        pair.start_with(node, "", &["--gates", engine]);
+        pair.start_with(node, "", &["--gates", backend]);
     }
     pair.wait("the first node serves", |_| front.answers(SERVICE) == [homes[0]]);
     let second = put(&pair, true).unwrap();
-    if engine == "bpf" {
+    if backend == "bpf" {
         // Packets in and out.
         pair.wait("it is counted and shown", |pair| {
             let page = pair.run(0, &["locum", "status"]);
             page.contains("note: the program somebody came before the gates' on eth0 2 times")
         });
     }
-    pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
+    pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::Kill).unwrap();
     pair.wait("the other node serves, and it alone", |_| front.answers(SERVICE) == [homes[1]]);
     for _ in 0..5 {
         assert_eq!(front.answers(SERVICE), [homes[1]]);

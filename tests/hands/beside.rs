@@ -83,7 +83,7 @@ fn frames_are_lost_as_the_file_for_tests_says_and_after_a_hangup_no_more() {
     assert!(pair.log_has(0, "FRAMES ARE DROPPED ON PURPOSE: rcvloss 0, xmitloss 0, only [clustnode1] heard"));
     for node in [0, 1] {
         pair.put(node, "ha.d/OnlyForTesting", "rcvloss=0.1\nxmitloss=0.1\nseed=3\n");
-        pair.daemons[node].as_mut().unwrap().signal(Sign::HangUp).unwrap();
+        pair.daemons[node].as_mut().unwrap().signal(ProcessSignal::HangUp).unwrap();
     }
     pair.wait("they hear each other", |pair| {
         [0, 1].iter().all(|&node| pair.peer(node) == Some(Liveness::Alive) && pair.is_stable(node))

@@ -1,7 +1,7 @@
 //! The gates of a cluster with `ha.cf`. If a daemon is killed or frozen, its addresses fall silent before the other
 //! node answers. Each node is asked at its own hardware address.
 
-use locum_lab::{Sight, clock::Moment, timeline::Span};
+use locum_lab::{WatchSpec, clock::Moment, timeline::Span};
 
 use super::*;
 
@@ -17,13 +17,13 @@ impl Pair {
     fn watched() -> Option<Self> {
         let description = Self::description(&[(CLIENT, "eth0", "172.23.2.20/24")]);
         let mut rack = build(description)?;
-        let sight = Sight {
+        let sight = WatchSpec {
             client: CLIENT.into(),
             network: "lan".into(),
             services: vec![SERVICE],
             nodes: NODES.map(String::from).into(),
             ask: true,
-            ..Sight::default()
+            ..WatchSpec::default()
         };
         rack.watch(sight).unwrap();
         Some(Self { daemons: [None, None], rack })
@@ -76,7 +76,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     assert!(page.contains("gates by "), "{page}");
 
     let killed = Moment::now();
-    pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
+    pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::Kill).unwrap();
     pair.falls_silent(killed);
 
     // Without gates: the leftover is swept, and the service comes back without a gate.
@@ -101,15 +101,15 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     assert!(!has_nft || pair.run(0, &["locum", "status"]).contains("gates by nft"));
     let mut frozen = pair.daemons[0].take().unwrap();
     let since = Moment::now();
-    frozen.signal(Sign::Stop).unwrap();
+    frozen.signal(ProcessSignal::Stop).unwrap();
     pair.falls_silent(since);
-    frozen.signal(Sign::Continue).unwrap();
+    frozen.signal(ProcessSignal::Continue).unwrap();
     pair.daemons[0] = Some(frozen);
     pair.await_answers(0);
 
     // A clean end leaves nothing behind, and neither does a HUP with another cluster name.
     pair.put(0, "ha.d/ha.cf", &format!("{}cluster other\n", pair.text(0, "ha.d/ha.cf")));
-    pair.daemons[0].as_mut().unwrap().signal(Sign::HangUp).unwrap();
+    pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::HangUp).unwrap();
     pair.wait("the gate has another name", |pair| {
         let gates = pair.run(0, &["locum", "gate"]);
         gates.contains("cluster other") && !gates.contains("linux-ha")

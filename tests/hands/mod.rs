@@ -2,9 +2,9 @@
 
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use locum::voice::report::Report;
-use locum_core::{liveness::Liveness, r1::ownership::State};
-use locum_lab::{Description, Process, Program, Rack, Sign, clock::await_some};
+use locum::observe::report::StatusReport;
+use locum_core::{liveness::Liveness, r1::ownership::R1State};
+use locum_lab::{Description, Process, ProcessSignal, Program, Rack, clock::await_some};
 
 use crate::lab::{LOCUM, build};
 
@@ -97,13 +97,13 @@ impl Pair {
         self.rack.run(NODES[node], &Program::new(words), PATIENCE).unwrap().text
     }
 
-    fn status(&self, node: usize) -> Option<Report> {
+    fn status(&self, node: usize) -> Option<StatusReport> {
         serde_json::from_str(&self.run(node, &["locum", "status", "--json"])).ok()
     }
 
     fn is_stable(&self, node: usize) -> bool {
         self.status(node).is_some_and(|report| {
-            report.cluster.state == State::Stable && report.cluster.transition.is_none()
+            report.cluster.state == R1State::Stable && report.cluster.transition.is_none()
         })
     }
 

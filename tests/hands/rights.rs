@@ -5,7 +5,7 @@ use super::*;
 
 /// The consequence of a missing right.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
+enum Consequence {
     /// The other node runs the group, and the status is not well.
     RunsThere,
     /// The group runs here, and the status is not well.
@@ -17,12 +17,12 @@ enum Then {
 #[test]
 fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
     let table = [
-        ("net_admin", Then::RunsThere),
-        ("net_bind_service", Then::RunsThere),
-        ("net_raw", Then::RunsHere),
-        ("bpf", Then::Weaker),
-        ("sys_nice", Then::Weaker),
-        ("ipc_lock", Then::Weaker),
+        ("net_admin", Consequence::RunsThere),
+        ("net_bind_service", Consequence::RunsThere),
+        ("net_raw", Consequence::RunsHere),
+        ("bpf", Consequence::Weaker),
+        ("sys_nice", Consequence::Weaker),
+        ("ipc_lock", Consequence::Weaker),
     ];
     for (right, then) in table {
         let Some(mut pair) = Pair::build(None) else { return };
@@ -45,7 +45,7 @@ fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
         }
         let runs =
             |pair: &Pair, node: usize| pair.run(node, &["ip", "address"]).contains(&SERVICE.to_string());
-        let [here, there] = if then == Then::RunsThere { [1, 0] } else { [0, 1] };
+        let [here, there] = if then == Consequence::RunsThere { [1, 0] } else { [0, 1] };
         pair.wait(&format!("{right}: it runs on {}", NODES[here]), |pair| {
             runs(pair, here) && !runs(pair, there)
         });
@@ -56,7 +56,7 @@ fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
         let named = page
             .lines()
             .any(|line| line.starts_with("NOT WELL: ") && line.contains(&format!("{name} is missing")));
-        assert_eq!(named, then != Then::Weaker, "{right}: {page}");
+        assert_eq!(named, then != Consequence::Weaker, "{right}: {page}");
         let tried = pair.text(0, "output");
         assert!(!tried.contains("os error 1)"), "{right}: {tried}");
     }

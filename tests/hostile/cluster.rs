@@ -2,9 +2,9 @@
 
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use locum::voice::report::Report;
-use locum_core::{model::status::Frames, r1::ownership::State};
-use locum_lab::{Description, Process, Program, Rack, Sight, clock::await_some};
+use locum::observe::report::StatusReport;
+use locum_core::{model::status::Frames, r1::ownership::R1State};
+use locum_lab::{Description, Process, Program, Rack, WatchSpec, clock::await_some};
 
 use crate::lab::{LOCUM, build};
 
@@ -54,13 +54,13 @@ impl Cluster {
                 &[(one, LINK, "10.0.0.1/24"), (two, LINK, "10.0.0.2/24"), (NEIGHBOUR, LINK, "10.0.0.9/24")],
             );
         let mut rack = build(description)?;
-        rack.watch(Sight {
+        rack.watch(WatchSpec {
             client: "client".into(),
             network: LAN.into(),
             services: vec![SERVICE],
             page: None,
             nodes: NODES.map(str::to_owned).to_vec(),
-            ..Sight::default()
+            ..WatchSpec::default()
         })
         .unwrap();
         for node in NODES {
@@ -82,13 +82,13 @@ impl Cluster {
     }
 
     /// The daemon's own status; `None` while it does not answer.
-    pub(super) fn status(&self, node: usize) -> Option<Report> {
+    pub(super) fn status(&self, node: usize) -> Option<StatusReport> {
         let asked = Program::new(&["locum", "status", "--json"]);
         let outcome = self.rack.run(NODES[node], &asked, Duration::from_secs(20)).unwrap();
         serde_json::from_str(&outcome.text).ok()
     }
 
-    pub(super) fn statuses(&self) -> [Report; 2] {
+    pub(super) fn statuses(&self) -> [StatusReport; 2] {
         [0, 1].map(|node| self.status(node).unwrap_or_else(|| panic!("no answer:\n{}", self.log(node))))
     }
 
@@ -96,7 +96,7 @@ impl Cluster {
     pub(super) fn settle(&self) {
         let is_well = |node: usize| {
             let status = self.status(node)?;
-            let stable = status.cluster.state == State::Stable && status.cluster.transition.is_none();
+            let stable = status.cluster.state == R1State::Stable && status.cluster.transition.is_none();
             (stable && status.troubles().is_empty()).then_some(())
         };
         let well = await_some(PATIENCE, || is_well(0).and_then(|()| is_well(1)));

@@ -5,31 +5,31 @@ use std::collections::BTreeMap;
 
 use locum_core::{
     framing::frame::{self, Framing},
-    model::keys::{Key, Keys, Method},
-    r1::message::{Body, Message, NodeState, Status, Uuid},
+    model::keys::{AuthMethod, Key, Keys},
+    r1::message::{Body, NodeState, R1Message, StatusMessage, Uuid},
 };
 use locum_sim::rng::Rng;
 
 use super::cluster::NODES;
 
 /// The sorts of frames, with their percentages.
-const SORTS: [(Sort, u64); 11] = [
-    (Sort::Noise, 11),
-    (Sort::Truncated, 11),
-    (Sort::Mutated, 20),
-    (Sort::Oversized, 3),
-    (Sort::WrongKey, 15),
-    (Sort::OlderLife, 12),
-    (Sort::ThisLife, 8),
-    (Sort::OurName, 4),
-    (Sort::UnknownNode, 6),
-    (Sort::Deadtime, 3),
-    (Sort::Request, 7),
+const SORTS: [(FrameSort, u64); 11] = [
+    (FrameSort::Noise, 11),
+    (FrameSort::Truncated, 11),
+    (FrameSort::Mutated, 20),
+    (FrameSort::Oversized, 3),
+    (FrameSort::WrongKey, 15),
+    (FrameSort::OlderRun, 12),
+    (FrameSort::ThisRun, 8),
+    (FrameSort::OurName, 4),
+    (FrameSort::UnknownNode, 6),
+    (FrameSort::Deadtime, 3),
+    (FrameSort::Request, 7),
 ];
 
 /// The way in which a frame is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sort {
+pub(super) enum FrameSort {
     /// Random bytes, some of them after the opening of a frame.
     Noise,
     /// A recorded frame, cut off somewhere.
@@ -41,9 +41,9 @@ pub(super) enum Sort {
     /// Signed with another secret, an unknown number or another method.
     WrongKey,
     /// Recorded in an earlier run of its sender.
-    OlderLife,
+    OlderRun,
     /// Recorded some moments ago.
-    ThisLife,
+    ThisRun,
     /// Signed with the right key, in the name of a node that is another machine's.
     OurName,
     /// Signed with the right key, by a node that is not in `ha.cf`, with names that would be paths or escape sequences.
@@ -65,38 +65,38 @@ pub(super) enum Fate {
 }
 
 pub(super) struct Forged {
-    pub(super) sort: Sort,
+    pub(super) sort: FrameSort,
     pub(super) bytes: Vec<u8>,
     pub(super) fates: [Fate; 2],
 }
 
 /// The identity of a node in its present run.
 #[derive(Clone, Copy, Debug)]
-struct Life {
+struct SenderIdentity {
     uuid: Uuid,
     generation: u64,
     /// A number that the node used long ago.
     number: u64,
 }
 
-pub(super) struct Forger {
+pub(super) struct FrameForger {
     rng: Rng,
     right: Keys,
     wrong: Vec<Keys>,
     /// Frames recorded in an earlier run, and in this one.
     older: Vec<Vec<u8>>,
     recent: Vec<Vec<u8>>,
-    lives: [Life; 2],
+    identities: [SenderIdentity; 2],
 }
 
-impl Forger {
+impl FrameForger {
     /// A forger with recorded frames of both nodes, from an earlier run and from this one.
     pub(super) fn new(seed: u64, right: Keys, older: Vec<Vec<u8>>, recent: Vec<Vec<u8>>) -> Self {
-        let read = |bytes: &Vec<u8>| Message::parse(&frame::authenticate(bytes, &right).unwrap()).unwrap();
+        let read = |bytes: &Vec<u8>| R1Message::parse(&frame::authenticate(bytes, &right).unwrap()).unwrap();
         let lives = NODES.map(|name| {
-            let of_node = |message: &Message| message.src == name && message.seq.is_some();
+            let of_node = |message: &R1Message| message.src == name && message.seq.is_some();
             let message = recent.iter().map(read).find(of_node).unwrap();
-            Life {
+            SenderIdentity {
                 uuid: message.src_uuid.unwrap(),
                 generation: message.generation.unwrap(),
                 number: message.seq.unwrap(),
@@ -104,14 +104,14 @@ impl Forger {
         });
         let key = |number: u8, method, secret: &str| Key { number, method, secret: secret.into() };
         let wrong = [
-            key(1, Method::Sha1, "another secret"),
-            key(2, Method::Sha1, "the-right-secret of another cluster"),
-            key(1, Method::Md5, "the-right-secret"),
-            key(1, Method::Sha256, "the-right-secret"),
-            key(1, Method::Crc, ""),
+            key(1, AuthMethod::Sha1, "another secret"),
+            key(2, AuthMethod::Sha1, "the-right-secret of another cluster"),
+            key(1, AuthMethod::Md5, "the-right-secret"),
+            key(1, AuthMethod::Sha256, "the-right-secret"),
+            key(1, AuthMethod::Crc, ""),
         ];
         let wrong = wrong.map(|key| Keys::new(key.number, vec![key]).unwrap()).to_vec();
-        Self { rng: Rng::new(seed), right, wrong, older, recent, lives }
+        Self { rng: Rng::new(seed), right, wrong, older, recent, identities: lives }
     }
 
     pub(super) fn forge(&mut self) -> Forged {
@@ -121,30 +121,30 @@ impl Forger {
             dice = dice.saturating_sub(*share);
             hit
         });
-        let sort = sort.map_or(Sort::Noise, |(sort, _)| *sort);
+        let sort = sort.map_or(FrameSort::Noise, |(sort, _)| *sort);
         let bytes = self.bytes(sort);
         let fates = [self.fate(&bytes, 0), self.fate(&bytes, 1)];
         Forged { sort, bytes, fates }
     }
 
-    fn bytes(&mut self, sort: Sort) -> Vec<u8> {
+    fn bytes(&mut self, sort: FrameSort) -> Vec<u8> {
         match sort {
-            Sort::Noise => self.noise(),
-            Sort::Truncated => {
+            FrameSort::Noise => self.noise(),
+            FrameSort::Truncated => {
                 let mut bytes = self.recorded();
                 bytes.truncate(self.below(bytes.len()));
                 bytes
             }
-            Sort::Mutated => self.mutated(),
-            Sort::Oversized => self.oversized(),
-            Sort::WrongKey => {
+            FrameSort::Mutated => self.mutated(),
+            FrameSort::Oversized => self.oversized(),
+            FrameSort::WrongKey => {
                 let (keys, node) = (self.rng.pick(&self.wrong).clone(), self.below(2));
                 self.signed_message(node, &keys, |_| {})
             }
-            Sort::OlderLife => self.rng.pick(&self.older).clone(),
-            Sort::ThisLife => self.rng.pick(&self.recent).clone(),
-            Sort::OurName => self.by_another(None),
-            Sort::UnknownNode => {
+            FrameSort::OlderRun => self.rng.pick(&self.older).clone(),
+            FrameSort::ThisRun => self.rng.pick(&self.recent).clone(),
+            FrameSort::OurName => self.by_another(None),
+            FrameSort::UnknownNode => {
                 let names = [
                     "clustnode3",
                     "clustnode1x",
@@ -157,7 +157,7 @@ impl Forger {
                 let name = *self.rng.pick(&names);
                 self.by_another(Some(name))
             }
-            Sort::Deadtime => {
+            FrameSort::Deadtime => {
                 let told = *self.rng.pick(&[0, 1, 399, 3_600_001, u64::MAX]);
                 let (keys, node) = (self.right.clone(), self.below(2));
                 self.signed_message(node, &keys, |message| {
@@ -166,7 +166,7 @@ impl Forger {
                     }
                 })
             }
-            Sort::Request => {
+            FrameSort::Request => {
                 let (keys, node, first) = (self.right.clone(), self.below(2), self.rng.below(2000));
                 self.signed_message(node, &keys, |message| {
                     message.body = Body::Rexmit { first, last: first.saturating_add(50) };
@@ -259,10 +259,10 @@ impl Forger {
     }
 
     /// A beat in the name of a node with a number that it used long ago, modified by `change`.
-    fn signed_message(&self, node: usize, keys: &Keys, change: impl FnOnce(&mut Message)) -> Vec<u8> {
-        let life = self.lives[node];
-        let beat = Status { state: NodeState::Active, dead_ms: Some(2000), protocol: Some(1) };
-        let mut message = Message::new(Body::Status(beat), NODES[node]);
+    fn signed_message(&self, node: usize, keys: &Keys, change: impl FnOnce(&mut R1Message)) -> Vec<u8> {
+        let life = self.identities[node];
+        let beat = StatusMessage { state: NodeState::Active, dead_ms: Some(2000), protocol: Some(1) };
+        let mut message = R1Message::new(Body::Status(beat), NODES[node]);
         message.src_uuid = Some(life.uuid);
         message.seq = Some(life.number);
         message.generation = Some(life.generation);
@@ -280,7 +280,7 @@ impl Forger {
     }
 
     /// A beat of a node with a new number, far ahead.
-    pub(super) fn news(&self, node: usize, ahead_of: u64, dead_ms: u64) -> Vec<u8> {
+    pub(super) fn fresh_beat(&self, node: usize, ahead_of: u64, dead_ms: u64) -> Vec<u8> {
         self.signed_message(node, &self.right, |message| {
             message.seq = Some(ahead_of);
             if let Body::Status(status) = &mut message.body {
@@ -292,12 +292,12 @@ impl Forger {
     /// The fate that a frame must have at a node. It depends on its stamp and form first, then on its sender's name,
     /// then on generation and number.
     pub(super) fn fate(&self, bytes: &[u8], node: usize) -> Fate {
-        let read = frame::authenticate(bytes, &self.right).and_then(|frame| Message::parse(&frame));
+        let read = frame::authenticate(bytes, &self.right).and_then(|frame| R1Message::parse(&frame));
         let message = match read {
             Ok(message) => message,
             Err(refusal) => return Fate::Refused(refusal.name()),
         };
-        let (us, peer) = (self.lives[node], self.lives[1 - node]);
+        let (us, peer) = (self.identities[node], self.identities[1 - node]);
         if message.src == NODES[node] {
             let ours = message.src_uuid.is_none_or(|uuid| uuid == us.uuid);
             return if ours { Fate::Own } else { Fate::Refused("our-name") };
@@ -331,7 +331,7 @@ fn field(name: &str, value: &str) -> String {
 pub(super) struct Tally {
     pub(super) frames: u64,
     pub(super) bytes: u64,
-    pub(super) sorts: BTreeMap<Sort, u64>,
+    pub(super) sorts: BTreeMap<FrameSort, u64>,
     pub(super) fates: [BTreeMap<Fate, u64>; 2],
 }
 

@@ -6,8 +6,8 @@
 
 use std::{collections::BTreeMap, env, net::Ipv4Addr, thread, time::Duration};
 
-use locum::{heart::LinkStats, voice::report::Report};
-use locum_core::model::keys::{Key, Keys, Method};
+use locum::{heart::LinkStats, observe::report::StatusReport};
+use locum_core::model::keys::{AuthMethod, Key, Keys};
 use locum_lab::{
     clock::{Moment, pause},
     timeline::Span,
@@ -19,7 +19,7 @@ mod neighbour;
 mod sniffer;
 
 use cluster::{ADDRESSES, AUTHKEYS, Cluster, KEEPALIVE, LINK, NETWORK, NODES, SERVICE, not_refused};
-use forge::{Fate, Forger, Sort, Tally};
+use forge::{Fate, FrameForger, FrameSort, Tally};
 use neighbour::Neighbour;
 use sniffer::{Sniffed, Sniffer, Spoken};
 
@@ -35,14 +35,14 @@ const POOL: usize = 20_000;
 const SLACK: u64 = 20;
 
 /// The duration, and whether this machine's own delays are judged, too.
-struct Run {
+struct FloodRun {
     flood: Duration,
     line_rate: Duration,
     judged: bool,
     seed: u64,
 }
 
-impl Run {
+impl FloodRun {
     fn from_environment() -> Self {
         let number = |name| env::var(name).ok().map(|text| text.parse().expect("a whole number"));
         let seconds: Option<u64> = number("LOCUM_HOSTILE_SECONDS");
@@ -59,9 +59,9 @@ impl Run {
 #[test]
 fn the_pair_serves_under_hostile_traffic() {
     let Some(mut cluster) = Cluster::build() else { return };
-    let run = Run::from_environment();
+    let run = FloodRun::from_environment();
     let keys =
-        Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret: b"the-right-secret".to_vec() }]);
+        Keys::new(1, vec![Key { number: 1, method: AuthMethod::Sha1, secret: b"the-right-secret".to_vec() }]);
     let keys = keys.unwrap();
     assert!(AUTHKEYS.contains("1 sha1 the-right-secret"));
     println!("hostile: seed {}, {RATE} frames a second to both nodes for {:?}", run.seed, run.flood);
@@ -81,7 +81,7 @@ fn the_pair_serves_under_hostile_traffic() {
     tape();
     pause(Duration::from_secs(2));
     let recent = tape();
-    let mut forger = Forger::new(run.seed, keys.clone(), older, recent);
+    let mut forger = FrameForger::new(run.seed, keys.clone(), older, recent);
     let pool: Vec<_> = (0..POOL).map(|_| forger.forge()).collect();
     let neighbour = Neighbour::new(&cluster.rack);
 
@@ -94,7 +94,7 @@ fn the_pair_serves_under_hostile_traffic() {
     let (tally, spoken) = flood(&cluster, &neighbour, &pool, &ears, &keys, &run);
     pause(Duration::from_secs(1));
     let after = Account::take(&cluster);
-    judge_counters(&before, &after, &tally);
+    assert_counters(&before, &after, &tally);
     for node in [0, 1] {
         println!("hostile: {}: without: {:?}", NODES[node], quiet[node]);
         println!("hostile: {}: with:    {:?}", NODES[node], spoken[node]);
@@ -119,13 +119,17 @@ fn the_pair_serves_under_hostile_traffic() {
 }
 
 /// Three machines with three wrong keys: one log line for each names the difference and thereby the cure.
-fn wrong_keys_are_named(cluster: &Cluster, neighbour: &Neighbour, forger: &mut Forger) {
+fn wrong_keys_are_named(cluster: &Cluster, neighbour: &Neighbour, forger: &mut FrameForger) {
     let machines = [
-        (31, Key { number: 1, method: Method::Sha1, secret: b"wrong".to_vec() }, "same method, other key"),
-        (32, Key { number: 2, method: Method::Sha1, secret: b"wrong".to_vec() }, "key number 2 unknown"),
+        (
+            31,
+            Key { number: 1, method: AuthMethod::Sha1, secret: b"wrong".to_vec() },
+            "same method, other key",
+        ),
+        (32, Key { number: 2, method: AuthMethod::Sha1, secret: b"wrong".to_vec() }, "key number 2 unknown"),
         (
             33,
-            Key { number: 1, method: Method::Md5, secret: b"wrong".to_vec() },
+            Key { number: 1, method: AuthMethod::Md5, secret: b"wrong".to_vec() },
             "this node signs with 1 (sha1)",
         ),
     ];
@@ -151,7 +155,7 @@ fn flood(
     pool: &[forge::Forged],
     ears: &[Sniffer; 2],
     keys: &Keys,
-    run: &Run,
+    run: &FloodRun,
 ) -> (Tally, [Spoken; 2]) {
     let calm = cluster.statuses().map(|report| report.cluster.digest);
     ears.iter().for_each(|ear| drop(ear.take()));
@@ -178,7 +182,7 @@ fn flood(
 
 /// The counters and log lines of both nodes so far.
 struct Account {
-    reports: [Report; 2],
+    reports: [StatusReport; 2],
     lines: [usize; 2],
     arrived: [u64; 2],
 }
@@ -195,7 +199,7 @@ impl Account {
 }
 
 /// Generator, kernel and core have counted the same frames, and the same reasons.
-fn judge_counters(before: &Account, after: &Account, tally: &Tally) {
+fn assert_counters(before: &Account, after: &Account, tally: &Tally) {
     for node in [0, 1] {
         let (report, frames) = (&after.reports[node], &after.reports[node].cluster.frames);
         let refused: u64 = frames.refused.values().sum();
@@ -237,17 +241,18 @@ fn judge_counters(before: &Account, after: &Account, tally: &Tally) {
 fn no_deadtime_without_bounds(
     cluster: &Cluster,
     neighbour: &Neighbour,
-    forger: &Forger,
+    forger: &FrameForger,
     ears: &[Sniffer; 2],
     keys: &Keys,
 ) {
-    let deadtime =
-        |report: &Report| report.cluster.nodes.iter().find(|node| node.name == NODES[0]).unwrap().deadtime;
+    let deadtime = |report: &StatusReport| {
+        report.cluster.nodes.iter().find(|node| node.name == NODES[0]).unwrap().deadtime
+    };
     let believed = (0..20).find_map(|_| {
         ears[0].take();
         pause(KEEPALIVE);
         let last = newest(&ears[0].take(), keys)?;
-        neighbour.send(&forger.news(0, last + 5, u64::MAX), Some(ADDRESSES[0]));
+        neighbour.send(&forger.fresh_beat(0, last + 5, u64::MAX), Some(ADDRESSES[0]));
         let told = deadtime(&cluster.status(1)?);
         (told > 2.0).then_some(told)
     });
@@ -257,8 +262,11 @@ fn no_deadtime_without_bounds(
 }
 
 fn newest(frames: &[Sniffed], keys: &Keys) -> Option<u64> {
-    use locum_core::{framing::frame::authenticate, r1::message::Message};
-    frames.iter().filter_map(|frame| Message::parse(&authenticate(&frame.bytes, keys).ok()?).ok()?.seq).max()
+    use locum_core::{framing::frame::authenticate, r1::message::R1Message};
+    frames
+        .iter()
+        .filter_map(|frame| R1Message::parse(&authenticate(&frame.bytes, keys).ok()?).ok()?.seq)
+        .max()
 }
 
 /// A flood as fast as the wire allows. The nodes cannot hear each other on this link, but beats are sent on it, and the
@@ -269,7 +277,7 @@ fn at_line_rate(
     pool: &[forge::Forged],
     ears: &[Sniffer; 2],
     keys: &Keys,
-    run: &Run,
+    run: &FloodRun,
 ) {
     // Large frames would only cost the sender time.
     let small = |forged: &&forge::Forged| forged.bytes.len() <= 1472;
@@ -307,5 +315,5 @@ fn at_line_rate(
     assert_eq!(cluster.holders(), [NODES[0]], "a takeover");
     assert!(!cluster.log(1).contains("is dead (not heard") || run.judged, "{}", cluster.log(1));
     let accepted = tally.fates[0].get(&Fate::Accepted).copied().unwrap_or(0);
-    assert!(accepted > 0 && tally.sorts.contains_key(&Sort::Request));
+    assert!(accepted > 0 && tally.sorts.contains_key(&FrameSort::Request));
 }

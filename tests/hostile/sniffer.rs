@@ -14,7 +14,7 @@ use std::{
 use locum_core::{
     framing::frame,
     model::keys::Keys,
-    r1::message::{Body, Message},
+    r1::message::{Body, R1Message},
 };
 use locum_sys::tap::Tap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -96,7 +96,7 @@ impl Spoken {
         let mut answers = Vec::new();
         for frame in frames {
             let authentic = frame::authenticate(&frame.bytes, keys).unwrap();
-            let message = Message::parse(&authentic).unwrap();
+            let message = R1Message::parse(&authentic).unwrap();
             let again = message.seq.is_some_and(|seq| seq <= highest);
             if again || matches!(message.body, Body::NakRexmit { .. }) {
                 answers.push(frame.at);

@@ -58,7 +58,7 @@ fn rack(root: &Path) -> Option<Rack> {
                 text.replace("HEARTBEAT=/usr/libexec/heartbeat/heartbeat", &format!("HEARTBEAT={HEARTBEAT}"));
             write(&rack.disk(node).join(to), &text, 0o755);
         }
-        said(&rack, node, "locum links /run/disk/names");
+        output_of(&rack, node, "locum links /run/disk/names");
     }
     Some(rack)
 }
@@ -69,7 +69,7 @@ fn shell(rack: &Rack, node: &str, line: &str) -> (Option<i32>, String) {
     (outcome.code, outcome.text)
 }
 
-fn said(rack: &Rack, node: &str, line: &str) -> String {
+fn output_of(rack: &Rack, node: &str, line: &str) -> String {
     let (code, text) = shell(rack, node, line);
     let log = fs::read_to_string(rack.disk(node).join("ha-log")).unwrap_or_default();
     assert_eq!(code, Some(0), "{node}: {line}: {text}\n{log}");
@@ -90,33 +90,33 @@ fn heartbeats_own_scripts_lead_our_daemon() {
     }
     let Some(rack) = rack(&root) else { return };
     // Heartbeat's event scripts are there unchanged, so `check` does not mention them.
-    assert!(!said(&rack, "a1", "locum check").contains("rc.d"));
+    assert!(!output_of(&rack, "a1", "locum check").contains("rc.d"));
     // Heartbeat's own boot script starts our daemon through the link, after its own ResourceManager looked around.
     for node in ["a1", "a2"] {
-        let text = said(&rack, node, "mkdir -p /run/lock/subsys; sh /run/disk/original.init start 2>&1");
+        let text = output_of(&rack, node, "mkdir -p /run/lock/subsys; sh /run/disk/original.init start 2>&1");
         assert!(text.contains("Done."), "{text}");
-        let text = said(&rack, node, "sh /run/disk/original.init status");
+        let text = output_of(&rack, node, "sh /run/disk/original.init status");
         assert!(
             text.starts_with("heartbeat OK [pid ") && text.contains(&format!("running on {node} [{node}]"))
         );
-        assert_eq!(said(&rack, node, "sh /run/disk/ours.init status"), text);
-        assert_eq!(said(&rack, node, "kill -0 `cat /run/heartbeat.pid` && echo lives"), "lives\n");
+        assert_eq!(output_of(&rack, node, "sh /run/disk/ours.init status"), text);
+        assert_eq!(output_of(&rack, node, "kill -0 `cat /run/heartbeat.pid` && echo lives"), "lives\n");
     }
     until(&rack, "a1", "test -e /run/mark && locum status");
     until(&rack, "a2", "/run/disk/names/cl_status hbstatus && locum status");
 
     // hb_standby and hb_takeover, the shell scripts of 2002: messages to the FIFO.
-    said(&rack, "a1", "/usr/share/heartbeat/hb_standby");
+    output_of(&rack, "a1", "/usr/share/heartbeat/hb_standby");
     until(&rack, "a2", "test -e /run/mark && locum status");
     until(&rack, "a1", "test ! -e /run/mark && locum status");
-    said(&rack, "a1", "/usr/share/heartbeat/hb_takeover local");
+    output_of(&rack, "a1", "/usr/share/heartbeat/hb_takeover local");
     until(&rack, "a1", "test -e /run/mark && locum status");
     until(&rack, "a2", "test ! -e /run/mark && locum status");
-    said(&rack, "a1", "/usr/share/heartbeat/hb_setweight a2 7");
+    output_of(&rack, "a1", "/usr/share/heartbeat/hb_setweight a2 7");
     until(&rack, "a2", "test `/run/disk/names/cl_status nodeweight a2` = 7");
 
     // A message of the administrator's own, through heartbeat's harc, on both nodes.
-    said(&rack, "a1", ". /etc/ha.d/shellfuncs; printf 't=backup\\nlevel=2\\n' | ha_clustermsg");
+    output_of(&rack, "a1", ". /etc/ha.d/shellfuncs; printf 't=backup\\nlevel=2\\n' | ha_clustermsg");
     for node in ["a1", "a2"] {
         until(&rack, node, "test -e /run/seen");
         let seen = fs::read_to_string(rack.volatile(node).join("seen")).unwrap();
@@ -149,9 +149,9 @@ fn heartbeats_own_scripts_lead_our_daemon() {
     }
 
     // The other words of heartbeat's boot script, and of ours.
-    let text = said(&rack, "a1", "sh /run/disk/original.init reload 2>&1");
+    let text = output_of(&rack, "a1", "sh /run/disk/original.init reload 2>&1");
     assert!(text.contains("Signalling heartbeat pid"), "{text}");
-    let text = said(&rack, "a1", "sh /run/disk/original.init stop");
+    let text = output_of(&rack, "a1", "sh /run/disk/original.init stop");
     assert!(text.contains("Done."), "{text}");
     until(&rack, "a2", "test -e /run/mark");
     assert_eq!(
@@ -160,19 +160,19 @@ fn heartbeats_own_scripts_lead_our_daemon() {
     );
     assert_eq!(shell(&rack, "a1", "test -e /run/mark -o -e /run/heartbeat.pid").0, Some(1));
     assert_eq!(
-        said(&rack, "a1", "sh /run/disk/ours.init start"),
+        output_of(&rack, "a1", "sh /run/disk/ours.init start"),
         "Starting High-Availability services: Done.\n"
     );
     until(&rack, "a1", "locum status");
     assert_eq!(
-        said(&rack, "a1", "sh /run/disk/ours.init restart"),
+        output_of(&rack, "a1", "sh /run/disk/ours.init restart"),
         "Stopping High-Availability services: Done.\nStarting High-Availability services: Done.\n"
     );
     until(&rack, "a1", "locum status");
-    assert!(said(&rack, "a1", "sh /run/disk/ours.init force-reload 2>&1").contains("Done."));
+    assert!(output_of(&rack, "a1", "sh /run/disk/ours.init force-reload 2>&1").contains("Done."));
     assert_eq!(shell(&rack, "a1", "sh /run/disk/ours.init").0, Some(2));
     for node in ["a1", "a2"] {
-        said(&rack, node, "sh /run/disk/ours.init stop");
+        output_of(&rack, node, "sh /run/disk/ours.init stop");
     }
 }
 
@@ -185,9 +185,9 @@ fn scripts_of_both_programs_hear_each_other() {
         return crate::skipped("no real peers: scripts/peers fetches them");
     }
     let Some(rack) = rack(&root) else { return };
-    said(&rack, "a1", &format!("{HEARTBEAT} && mkdir -p /run/resource-agents"));
+    output_of(&rack, "a1", &format!("{HEARTBEAT} && mkdir -p /run/resource-agents"));
     // The files that heartbeat's package and boot script make.
-    said(
+    output_of(
         &rack,
         "a2",
         "for d in run/heartbeat/ccm run/heartbeat/dopd lib/heartbeat/ccm lib/heartbeat/crm lib/heartbeat/pengine; do
@@ -202,7 +202,7 @@ fn scripts_of_both_programs_hear_each_other() {
     until(&rack, "a2", "cl_status hbstatus");
     let say = ". /etc/ha.d/shellfuncs; printf 't=backup\\nlevel=2\\n' | ha_clustermsg";
     for from in ["a1", "a2"] {
-        said(&rack, from, say);
+        output_of(&rack, from, say);
         for node in ["a1", "a2"] {
             until(&rack, node, "test -e /run/seen");
             let seen = fs::read_to_string(rack.volatile(node).join("seen")).unwrap();
@@ -212,8 +212,8 @@ fn scripts_of_both_programs_hear_each_other() {
             fs::remove_file(rack.volatile(node).join("seen")).unwrap();
         }
     }
-    said(&rack, "a1", "/run/disk/names/heartbeat -k");
-    said(&rack, "a2", "/usr/libexec/heartbeat/heartbeat -k");
+    output_of(&rack, "a1", "/run/disk/names/heartbeat -k");
+    output_of(&rack, "a2", "/usr/libexec/heartbeat/heartbeat -k");
 }
 
 /// `locum resources takegroup` adds an address where no daemon runs, and announces it.
@@ -235,11 +235,11 @@ fn a_group_with_an_address_is_taken_and_given_by_hand() {
     write(&place.join("resource.d/service"), SERVICE, 0o755);
     let tap = rack.tap("crossover", "a1").unwrap();
     let resources = "locum --config /run/disk/conf --state /run/disk/state resources";
-    assert_eq!(said(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "NONE\n");
-    said(&rack, "a1", &format!("{resources} takegroup 10.0.0.9"));
-    assert_eq!(said(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "ALL\n");
-    said(&rack, "a1", "test -e /run/mark");
-    said(&rack, "a1", &format!("{resources} status 10.0.0.9"));
+    assert_eq!(output_of(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "NONE\n");
+    output_of(&rack, "a1", &format!("{resources} takegroup 10.0.0.9"));
+    assert_eq!(output_of(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "ALL\n");
+    output_of(&rack, "a1", "test -e /run/mark");
+    output_of(&rack, "a1", &format!("{resources} status 10.0.0.9"));
     // An ARP frame whose sender is the address.
     let mut buffer = [0; 2048];
     let announced = || {
@@ -250,7 +250,7 @@ fn a_group_with_an_address_is_taken_and_given_by_hand() {
     assert!(await_some(Duration::from_secs(5), announced).is_some(), "not announced");
     let (code, text) = shell(&rack, "a1", &format!("{resources} verifyallidle"));
     assert!(code == Some(2) && text.contains("Resource 10.0.0.9 is active"), "{code:?}: {text}");
-    said(&rack, "a1", &format!("{resources} givegroup 10.0.0.9"));
-    assert_eq!(said(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "NONE\n");
+    output_of(&rack, "a1", &format!("{resources} givegroup 10.0.0.9"));
+    assert_eq!(output_of(&rack, "a1", &format!("{resources} statgroup 10.0.0.9")), "NONE\n");
     assert_eq!(shell(&rack, "a1", "test -e /run/mark").0, Some(1));
 }

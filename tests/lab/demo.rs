@@ -16,7 +16,7 @@ use rustix::{
 use super::{LOCUM, host};
 
 /// Exit code 77: no rack can be built here.
-fn told(output: &Output) -> Option<String> {
+fn output_text(output: &Output) -> Option<String> {
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
@@ -50,7 +50,7 @@ fn the_demo_needs_nothing_but_a_shell() {
     let bin = tempfile::tempdir().unwrap();
     symlink("/bin/sh", bin.path().join("sh")).unwrap();
     let output = Command::new(LOCUM).arg("demo").env_clear().env("PATH", bin.path()).output().unwrap();
-    if let Some(text) = told(&output) {
+    if let Some(text) = output_text(&output) {
         assert_shown(&text);
         assert_eq!(host(), before);
     }
@@ -71,7 +71,7 @@ fn nobody_sees_the_demo_too() {
             crate::skipped(String::from_utf8_lossy(&output.stderr));
         }
         Ok(output) => {
-            if let Some(text) = told(&output) {
+            if let Some(text) = output_text(&output) {
                 assert_shown(&text);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use locum_lab::{Program, Rack, Sign, clock::await_some};
+use locum_lab::{ProcessSignal, Program, Rack, clock::await_some};
 
 use super::{LOCUM, build, pair, text};
 
@@ -65,7 +65,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
         assert!(refused.code == Some(1) && refused.text.contains("still lives"), "{}", refused.text);
     }
 
-    renewer.signal(Sign::Kill).unwrap();
+    renewer.signal(ProcessSignal::Kill).unwrap();
     assert!(renewer.wait(Duration::from_secs(10)).is_some());
     if refused.code != Some(0) {
         let shut = || gate(&[]).text.contains("172.23.2.14: shut, by nft: 172.23.2.14 on eth0").then_some(());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use locum_lab::{
-    Description, Fault, Impairment, Program, Rack, Sight, Way,
+    Description, Fault, Impairment, Program, Rack, RelayDirection, WatchSpec,
     clock::{Moment, await_some, pause},
     timeline::Span,
 };
@@ -62,15 +62,15 @@ pub(crate) fn build(description: Description) -> Option<Rack> {
     }
 }
 
-fn both_watched(ask: bool) -> Sight {
-    Sight {
+fn both_watched(ask: bool) -> WatchSpec {
+    WatchSpec {
         client: "client".into(),
         network: "lan".into(),
         services: vec![SERVICE],
         page: Some(SocketAddrV4::new(SERVICE, 80)),
         nodes: vec!["clustnode1".into(), "clustnode2".into()],
         ask,
-        ..Sight::default()
+        ..WatchSpec::default()
     }
 }
 
@@ -172,7 +172,7 @@ fn power_comes_back_to_the_disk_as_it_was() {
     );
     assert!(!rack.volatile("clustnode1").join("lost").exists());
     // Its cables are plugged in again.
-    rack.watch(Sight { services: vec![Ipv4Addr::new(172, 23, 2, 12)], ..both_watched(false) }).unwrap();
+    rack.watch(WatchSpec { services: vec![Ipv4Addr::new(172, 23, 2, 12)], ..both_watched(false) }).unwrap();
     let answered = || rack.look(|record| !record.echoes.is_empty()).unwrap_or(false).then_some(());
     assert!(await_some(Duration::from_secs(5), answered).is_some());
 }
@@ -204,27 +204,33 @@ fn two_holders_are_seen() {
 fn a_relay_loses_and_delays_as_it_is_told() {
     let Some(mut rack) = build(pair().relayed(7)) else { return };
     let address = Ipv4Addr::new(172, 23, 2, 12);
-    rack.watch(Sight { services: vec![address], ..both_watched(false) }).unwrap();
+    rack.watch(WatchSpec { services: vec![address], ..both_watched(false) }).unwrap();
     let echoes = |rack: &Rack| rack.record().echoes.get(&address).map_or(0, Vec::len);
     assert!(await_some(Duration::from_secs(5), || (echoes(&rack) > 100).then_some(())).is_some());
 
     let lossy = Impairment { loss: 0.2, ..Impairment::default() };
-    rack.impair("lan", "clustnode1", Way::FromNode, lossy).unwrap();
+    rack.impair("lan", "clustnode1", RelayDirection::FromNode, lossy).unwrap();
     pause(Duration::from_secs(1));
-    let counters = rack.counters("lan", "clustnode1", Way::FromNode).unwrap();
+    let counters = rack.counters("lan", "clustnode1", RelayDirection::FromNode).unwrap();
     assert!(counters.lost > 50, "{counters:?}");
-    assert_eq!(rack.counters("lan", "clustnode1", Way::ToNode).unwrap().lost, 0);
+    assert_eq!(rack.counters("lan", "clustnode1", RelayDirection::ToNode).unwrap().lost, 0);
     println!("the relay's own delay: {:?} / {:?}", counters.own_delay_median, counters.own_delay_p99);
 
     // A cut in one direction only: questions arrive, answers do not.
-    rack.impair("lan", "clustnode1", Way::FromNode, Impairment { loss: 1.0, ..Impairment::default() })
-        .unwrap();
+    rack.impair(
+        "lan",
+        "clustnode1",
+        RelayDirection::FromNode,
+        Impairment { loss: 1.0, ..Impairment::default() },
+    )
+    .unwrap();
     pause(Duration::from_millis(50));
-    let (before, asked) = (echoes(&rack), rack.counters("lan", "clustnode1", Way::ToNode).unwrap().passed);
+    let (before, asked) =
+        (echoes(&rack), rack.counters("lan", "clustnode1", RelayDirection::ToNode).unwrap().passed);
     pause(Duration::from_millis(200));
     assert_eq!(echoes(&rack), before);
-    assert!(rack.counters("lan", "clustnode1", Way::ToNode).unwrap().passed > asked);
-    assert!(rack.impair("no such network", "clustnode1", Way::ToNode, lossy).is_err());
+    assert!(rack.counters("lan", "clustnode1", RelayDirection::ToNode).unwrap().passed > asked);
+    assert!(rack.impair("no such network", "clustnode1", RelayDirection::ToNode, lossy).is_err());
 }
 
 /// Sends numbered datagrams from one node to another.
@@ -236,7 +242,7 @@ fn a_relay_delays_doubles_and_swaps() {
     };
     let (sender, receiver) = (socket("clustnode1", "172.23.2.12"), socket("clustnode2", "172.23.2.13"));
     receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let impair = |impairment| rack.impair("lan", "clustnode2", Way::ToNode, impairment).unwrap();
+    let impair = |impairment| rack.impair("lan", "clustnode2", RelayDirection::ToNode, impairment).unwrap();
     let send = |number: u8| sender.send_to(&[number], ("172.23.2.13", 5000)).unwrap();
     let receive = || {
         let mut number = [0];
@@ -391,6 +397,6 @@ fn names_that_are_none_are_refused() {
     assert!(rack.power_on("clustnode3").is_err());
     let ip: IpAddr = SERVICE.into();
     assert!(rack.remove_address("clustnode1", ip).is_err());
-    let fault = rack.impair("lan", "clustnode1", Way::ToNode, Impairment::default()).unwrap_err();
+    let fault = rack.impair("lan", "clustnode1", RelayDirection::ToNode, Impairment::default()).unwrap_err();
     assert_eq!(fault.to_string(), "lan has no relays");
 }

@@ -65,7 +65,10 @@ fn nobody_tries_the_gate_that_works() {
         Some(126 | 127) => return crate::skipped(format!("nobody cannot run this here: {said}")),
         _ => panic!("{said}"),
     }
-    assert!(said.contains("no gate by bpf works here: ") && said.contains("nft     in flight"), "{said}");
+    assert!(
+        said.contains("gate backend bpf does not work here: ") && said.contains("nft     in flight"),
+        "{said}"
+    );
     // A backend that was requested is not replaced by another one.
     let output = play(&["--engine", "bpf"]).unwrap();
     assert_eq!(output.status.code(), Some(77), "{output:?}");

@@ -4,26 +4,26 @@
 use super::*;
 use crate::lab::questions::{Asker, mac};
 
-fn is_silent_elsewhere(engine: &'static str) {
+fn is_silent_elsewhere(backend: &'static str) {
     let Some(mut shop) = Shop::build(false) else { return };
     let [alpha, beta] = NODES;
-    if !shop.locum(alpha, &["gate"]).1.contains(&format!("engine {engine}: works")) {
-        return crate::skipped(format!("no gates by {engine} here"));
+    if !shop.locum(alpha, &["gate"]).1.contains(&format!("engine {backend}: works")) {
+        return crate::skipped(format!("no gates by {backend} here"));
     }
     let front = Asker::new(&shop.rack, CLIENT, "eth0", Ipv4Addr::new(172, 23, 2, 20));
     let back = Asker::new(&shop.rack, CLIENT, "eth1", Ipv4Addr::new(10, 0, 0, 20));
     let [home, other] = NODES.map(|node| mac(&shop.rack, node, "eth0"));
     shop.start(WITNESS);
     for node in NODES {
-        shop.start_with(node, &["--gates", engine]);
+        shop.start_with(node, &["--gates", backend]);
     }
     shop.await_founding();
     shop.wait("the first node serves", |_| front.answers(SERVICE) == [home]);
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0], "on the other segment nobody answers");
     let (_, page) = shop.locum(alpha, &["status"]);
-    assert!(page.contains(&format!("ARP filter by {engine}")), "{page}");
+    assert!(page.contains(&format!("ARP filter by {backend}")), "{page}");
 
-    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the other node serves", |_| front.answers(SERVICE) == [other]);
     // The lifetime of the address is longer than that.
     let stands = || shop.rack.run(alpha, &Program::new(&["ip", "address"]), PATIENCE).unwrap().text;

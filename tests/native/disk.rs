@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use locum_core::native::{ledger::Content, status::OwnVote, wire::members::Members};
-use locum_lab::{Program, Sign, clock::Moment, clock::await_some, timeline::Span};
+use locum_core::native::{ledger::LedgerContent, status::OwnVote, wire::members::MemberTable};
+use locum_lab::{ProcessSignal, Program, clock::Moment, clock::await_some, timeline::Span};
 
 use super::{NODES, PATIENCE, SERVICE, Shop, WITNESS};
 
@@ -24,7 +24,7 @@ const MEMBERS: [&str; 3] = [NODES[0], NODES[1], WITNESS];
 
 /// The damage to the ledger of a member that does not run.
 #[derive(Clone, Copy, Debug)]
-enum Spoilt {
+enum LedgerDamage {
     /// One file is cut off, as by an unfinished write.
     Torn(usize),
     TornBoth,
@@ -42,7 +42,7 @@ enum Spoilt {
     Flipped,
 }
 
-impl Spoilt {
+impl LedgerDamage {
     const ALL: [Self; 9] = [
         Self::Torn(0),
         Self::Torn(1),
@@ -89,8 +89,9 @@ impl Spoilt {
             Self::Lost => files.iter().try_for_each(fs::remove_file),
             Self::AllLost => clear(),
             Self::OtherCluster => files.iter().try_for_each(|path| {
-                let members = Members::new(MEMBERS.map(String::from));
-                let mut content = Content::read(&fs::read(path)?, &members).map_err(io::Error::other)?;
+                let members = MemberTable::new(MEMBERS.map(String::from));
+                let mut content =
+                    LedgerContent::read(&fs::read(path)?, &members).map_err(io::Error::other)?;
                 content.cluster = "another".into();
                 fs::write(path, content.write(&members))
             }),
@@ -217,12 +218,12 @@ impl Shop {
 
     /// Kills a member's daemon.
     fn end(&mut self, member: &str) {
-        self.daemon(member).signal(Sign::Kill).unwrap();
+        self.daemon(member).signal(ProcessSignal::Kill).unwrap();
         self.daemon(member).wait(PATIENCE).expect("killed");
     }
 
     /// Kills a member's daemon, applies `fault` to its disk, and starts a new daemon.
-    fn between_lives(
+    fn between_runs(
         &mut self,
         member: &'static str,
         fault: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -254,7 +255,7 @@ impl Shop {
     }
 
     /// The length of the log of a member's daemons so far.
-    fn said(&self, member: &str) -> usize {
+    fn log_length(&self, member: &str) -> usize {
         self.text(member, "output").len()
     }
 
@@ -279,7 +280,7 @@ impl Shop {
     /// Starts a member's daemon, which must refuse; returns its log.
     #[track_caller]
     fn refuses_to_start(&mut self, member: &'static str) -> String {
-        let since = self.said(member);
+        let since = self.log_length(member);
         self.start(member);
         let end = self.daemon(member).wait(PATIENCE).expect("it ends");
         let said = self.text(member, "output")[since..].to_owned();
@@ -289,7 +290,7 @@ impl Shop {
 
     /// Checks that since then two nodes never answered or had an open gate at once, and that no daemon panicked.
     #[track_caller]
-    fn judge(&self, since: Moment, after: &str) {
+    fn assert_one_owner(&self, since: Moment, after: &str) {
         assert_eq!(self.two_answered(since), Duration::ZERO, "{after}");
         let window = Span::new(since, Moment::now());
         let open = self.rack.look(|record| record.two_open(SERVICE, window)).unwrap();
@@ -301,7 +302,7 @@ impl Shop {
     }
 
     /// Damages the ledger of a running member, between two of its runs.
-    fn suffer(&mut self, member: &'static str, spoilt: Spoilt) {
+    fn suffer(&mut self, member: &'static str, spoilt: LedgerDamage) {
         let began = Moment::now();
         let other = MEMBERS.into_iter().find(|other| *other != member).unwrap();
         let others = self.at(other, || {
@@ -310,13 +311,13 @@ impl Shop {
                 .map(|path| fs::read(&path).map(|bytes| (path, bytes)))
                 .collect::<io::Result<Vec<_>>>()
         });
-        let since = self.said(member);
-        self.between_lives(member, move || spoilt.happen(&others));
+        let since = self.log_length(member);
+        self.between_runs(member, move || spoilt.happen(&others));
         let line = self.one_line(member, since, spoilt.line());
         assert!(line.contains(spoilt.cure()), "{line}");
         self.wait_for_vote(member);
         self.wait_for_service();
-        self.judge(began, &format!("{member}: {spoilt:?}"));
+        self.assert_one_owner(began, &format!("{member}: {spoilt:?}"));
         eprintln!("{member} {spoilt:?} {:.1} s: {line}", Moment::now().since(began).as_secs_f64());
     }
 }
@@ -326,7 +327,7 @@ impl Shop {
 fn a_ledger_that_is_torn_lost_foreign_or_old_is_told_and_copied_anew() {
     let everywhere = std::env::var_os(EVERYWHERE).is_some();
     let Some(mut shop) = Shop::with_disks() else { return };
-    for (turn, spoilt) in Spoilt::ALL.into_iter().enumerate() {
+    for (turn, spoilt) in LedgerDamage::ALL.into_iter().enumerate() {
         let owner = shop.wait_for_service();
         let members = [other(owner), WITNESS, owner];
         let chosen = |(index, _): &(usize, &str)| everywhere || *index == turn % members.len();
@@ -351,7 +352,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     let said = shop.refuses_to_start(alpha);
     assert!(said.contains("No space left on device") && said.contains("make room"), "{said}");
     shop.at(alpha, empty);
-    let since = [beta, WITNESS].map(|member| (member, shop.said(member)));
+    let since = [beta, WITNESS].map(|member| (member, shop.log_length(member)));
     shop.start(alpha);
     shop.wait_for_vote(alpha);
     for (member, since) in since {
@@ -359,19 +360,19 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
         assert!(line.contains("make room"), "{line}");
         shop.at(member, empty);
     }
-    shop.between_lives(alpha, || Ok(()));
+    shop.between_runs(alpha, || Ok(()));
     for (member, since) in since {
         shop.one_line(member, since, "generations are kept again");
     }
     shop.wait_for_vote(alpha);
-    shop.judge(begun, "full disks");
+    shop.assert_one_owner(begun, "full disks");
 
     // The owner's disk is read-only from now on. This is noticed at the next write: for a much higher ballot, as of a
     // node that was started more often.
     shop.remount(beta, "ro");
-    let since = shop.said(beta);
+    let since = shop.log_length(beta);
     for _ in 0..3 {
-        shop.between_lives(alpha, || Ok(()));
+        shop.between_runs(alpha, || Ok(()));
         shop.wait_for_vote(alpha);
     }
     let line = shop.one_line(beta, since, "could not be kept");
@@ -390,7 +391,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     shop.remount(beta, "rw");
     shop.start(beta);
     shop.wait_for_vote(beta);
-    shop.judge(begun, "the owner's disk read-only");
+    shop.assert_one_owner(begun, "the owner's disk read-only");
 }
 
 /// A cluster is founded while a disk takes no writes.
@@ -403,16 +404,16 @@ fn a_cluster_is_founded_although_a_disk_takes_nothing() {
     shop.start(alpha);
     shop.wait("it waits for the others", |shop| shop.vote(alpha) == Some(OwnVote::Blank));
     shop.remount(alpha, "ro");
-    let since = shop.said(alpha);
+    let since = shop.log_length(alpha);
     shop.start(beta);
     shop.start(WITNESS);
     shop.wait("the others serve", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
     shop.one_line(alpha, since, "cannot be written");
     assert_eq!(shop.vote(alpha), Some(OwnVote::Broken));
     shop.remount(alpha, "rw");
-    let since = shop.said(alpha);
-    shop.between_lives(alpha, || Ok(()));
-    shop.one_line(alpha, since, Spoilt::Lost.line());
+    let since = shop.log_length(alpha);
+    shop.between_runs(alpha, || Ok(()));
+    shop.one_line(alpha, since, LedgerDamage::Lost.line());
     shop.wait_for_vote(alpha);
-    shop.judge(begun, "founded");
+    shop.assert_one_owner(begun, "founded");
 }

@@ -40,14 +40,14 @@ const UNANSWERED_MAX: u64 = 50;
 const ATTEMPTS: usize = 3;
 
 /// A machine on the service's segment that claims to be the other node.
-struct Forger {
+struct ClaimForger {
     tap: Tap,
     own: [u8; 6],
     /// The first node's hardware address.
     owner: [u8; 6],
 }
 
-impl Forger {
+impl ClaimForger {
     fn new(shop: &Shop) -> Self {
         let mac = || Netlink::open()?.interface("eth0")?.mac.ok_or(std::io::ErrorKind::NotFound.into());
         let of = |node| -> [u8; 6] {
@@ -95,7 +95,7 @@ fn keys_of_file(text: &str) -> Keys {
 
 /// Packets that look like announcements and prove nothing: of this version and the one before, with any sixteen bytes,
 /// from a peer's and a stranger's address, about other groups, cut off.
-fn nothing_proved(forger: &Forger) -> Vec<Vec<u8>> {
+fn nothing_proved(forger: &ClaimForger) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for proof in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
         let proof = ClaimProof(proof);
@@ -133,7 +133,7 @@ fn each_backend(play: fn(Shop)) {
 fn only_the_key_silences_an_owner() {
     each_backend(|shop| {
         let [alpha, beta] = NODES;
-        let forger = Forger::new(&shop);
+        let forger = ClaimForger::new(&shop);
         let told = |shop: &Shop| {
             shop.text(alpha, "output").matches("another node has announced that it owns").count()
         };
@@ -251,7 +251,7 @@ fn a_minute_of_forged_announcements_is_like_an_idle_one() {
             std::env::var("LOCUM_FORGED_SECONDS").ok().map(|text| text.parse().expect("a whole number"));
         let long = Duration::from_secs(seconds.unwrap_or(3));
         let [alpha, _] = NODES;
-        let forger = Forger::new(&shop);
+        let forger = ClaimForger::new(&shop);
         let packets = nothing_proved(&forger);
         let backend = shop.gates.unwrap();
         // If the machine is so starved that the group moves by itself, the result is void: try once more.

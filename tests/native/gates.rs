@@ -15,8 +15,8 @@ fn many() -> String {
 }
 
 impl Shop {
-    fn start_by(&mut self, member: &'static str, engine: &str) {
-        let words = ["locum", "--config", CONFIG, "--state", "/run/disk/state", "run", "--gates", engine];
+    fn start_by(&mut self, member: &'static str, backend: &str) {
+        let words = ["locum", "--config", CONFIG, "--state", "/run/disk/state", "run", "--gates", backend];
         let program = Program::new(&words).output("/run/disk/output");
         self.daemons.push((member, self.rack.start(member, &program).unwrap()));
     }
@@ -29,14 +29,14 @@ impl Shop {
     }
 }
 
-fn one_renewal_is_for_all_groups(engine: &str) {
+fn one_renewal_is_for_all_groups(backend: &str) {
     let Some(mut shop) = Shop::build_of(false, &many()) else { return };
-    if !shop.locum(NODES[0], &["gate"]).1.contains(&format!("engine {engine}: works")) {
+    if !shop.locum(NODES[0], &["gate"]).1.contains(&format!("engine {backend}: works")) {
         return crate::skipped("this engine does not work here");
     }
     shop.start(WITNESS);
     for node in NODES {
-        shop.start_by(node, engine);
+        shop.start_by(node, backend);
     }
     shop.wait("all groups run", |shop| {
         NODES.iter().map(|node| shop.open(node)).sum::<usize>() == GROUPS as usize
@@ -65,7 +65,7 @@ fn one_renewal_is_for_all_groups(engine: &str) {
 
     // All of them, the client's among them, fall silent with their owner and answer again elsewhere.
     let begun = Moment::now();
-    shop.daemon(node).signal(Sign::Kill).unwrap();
+    shop.daemon(node).signal(ProcessSignal::Kill).unwrap();
     let heir = NODES.into_iter().find(|other| *other != node).unwrap();
     shop.wait("the other node has all", |shop| shop.open(heir) == GROUPS as usize);
     shop.wait("the client is answered", |shop| shop.answers_since(Moment::now()));
@@ -75,7 +75,7 @@ fn one_renewal_is_for_all_groups(engine: &str) {
 
     // Its leftovers are removed, and it takes part again.
     shop.daemons.retain(|(name, _)| *name != node);
-    shop.start_by(node, engine);
+    shop.start_by(node, backend);
     shop.wait("what the earlier life left is swept", |shop| {
         shop.status(node).is_some() && shop.locum(node, &["gate"]).1.contains("no gate stands here")
     });

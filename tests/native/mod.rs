@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use locum::voice::report::NativeReport;
+use locum::observe::report::NativeStatusReport;
 use locum_core::{
-    group::Phase,
+    group::GroupPhase,
     native::{status::OwnVote, wire::announcement},
 };
 use locum_lab::{
-    Description, Hold, Process, Program, Rack, Sight, Sign,
+    Description, Hold, Process, ProcessSignal, Program, Rack, WatchSpec,
     clock::{Moment, await_some},
     timeline::Span,
 };
@@ -110,7 +110,7 @@ impl Shop {
                 ],
             );
         let mut rack = build(description)?;
-        let sight = Sight {
+        let sight = WatchSpec {
             client: CLIENT.into(),
             network: "lan".into(),
             services: vec![SERVICE],
@@ -223,7 +223,7 @@ impl Shop {
         (outcome.code, outcome.text)
     }
 
-    fn status(&self, node: &str) -> Option<NativeReport> {
+    fn status(&self, node: &str) -> Option<NativeStatusReport> {
         serde_json::from_str(&self.locum(node, &["status", "--json"]).1).ok()
     }
 
@@ -235,7 +235,7 @@ impl Shop {
     fn runs(&self, node: &str) -> bool {
         self.status(node).is_some_and(|report| {
             let group = &report.cluster.groups[0];
-            group.phase == Phase::Running && group.owner.as_deref() == Some(node)
+            group.phase == GroupPhase::Running && group.owner.as_deref() == Some(node)
         })
     }
 
@@ -329,7 +329,7 @@ fn a_group_is_served_moved_and_handed_over() {
     // The witness's own process ends with the one that started it, and never knew the cluster's key.
     let (code, page) = shop.locum(WITNESS, &["--config", CONFIG, "witness", "status"]);
     assert!(code.is_some() && page.contains("a witness"), "{page}");
-    shop.daemon(WITNESS).signal(Sign::Terminate).unwrap();
+    shop.daemon(WITNESS).signal(ProcessSignal::Terminate).unwrap();
     let ended = shop.daemon(WITNESS).wait(PATIENCE);
     assert_eq!(ended.and_then(|end| end.code()), Some(0), "{}", shop.text(WITNESS, "output"));
     let daemons = shop.rack.processes(WITNESS).unwrap();
@@ -360,11 +360,11 @@ fn links_whose_port_another_program_has_are_told_and_open_when_it_is_free() {
 }
 
 #[test]
-fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
+fn a_killed_owner_falls_silent_and_its_next_start_sweeps() {
     let Some(mut shop) = Shop::serving(false) else { return };
     let begun = Moment::now();
     let [alpha, beta] = NODES;
-    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
     let (_, gates) = shop.locum(alpha, &["gate"]);
     assert!(gates.contains("group web: shut"), "{gates}");
@@ -424,10 +424,10 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
     assert_eq!(gone(&shop), Some(0));
     // The other members are stopped, so that the group is not taken over meanwhile.
     for member in [beta, WITNESS] {
-        shop.daemon(member).signal(Sign::Kill).unwrap();
+        shop.daemon(member).signal(ProcessSignal::Kill).unwrap();
     }
     let killed = Moment::now();
-    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     assert!(shop.daemon(alpha).wait(PATIENCE).is_some());
     let (code, said) = shop.locum(alpha, &["gate", "--remove", "--keep-addresses"]);
     assert!(code == Some(0) && said.contains("removed: "), "{said}");
@@ -454,16 +454,16 @@ fn a_frozen_owner_falls_silent_and_gives_up() {
         });
         frames.any(|frame| frame.windows(8).any(|bytes| bytes == announcement::HEAD))
     };
-    shop.daemon(alpha).signal(Sign::Stop).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Stop).unwrap();
     // While it is in doubt it is told with each beat.
     shop.wait("the packets' path of the frozen machine is told", |_| is_announced());
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
-    shop.daemon(alpha).signal(Sign::Continue).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Continue).unwrap();
     shop.wait("the thawed node gives up what it lost", |shop| {
         shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
             && shop.status(alpha).is_some_and(|report| {
                 let group = &report.cluster.groups[0];
-                group.phase == Phase::Stopped && group.owner.as_deref() == Some(beta)
+                group.phase == GroupPhase::Stopped && group.owner.as_deref() == Some(beta)
             })
     });
     assert!(shop.answers_since(Moment::now()));
@@ -512,7 +512,7 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
     });
     assert!(shop.text(alpha, "output").contains("the ledger of this member's earlier lives is gone"));
     // Without the witness the two nodes are a majority, if both vote.
-    shop.daemon(WITNESS).signal(Sign::Kill).unwrap();
+    shop.daemon(WITNESS).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the witness is silent", |shop| shop.locum(beta, &["status"]).1.contains("third (SILENT)"));
     shop.order(beta, &["move", "web", "alpha"]);
     shop.wait("it runs there", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
@@ -520,7 +520,7 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
 }
 
 #[test]
-fn a_gate_of_either_engine_is_put_back_and_holds_when_the_daemon_is_killed() {
+fn a_gate_of_either_backend_is_put_back_and_holds_when_the_daemon_is_killed() {
     let Some(mut shop) = Shop::build(false) else { return };
     let [alpha, beta] = NODES;
     let mount = ["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"];
@@ -546,7 +546,7 @@ fn a_gate_of_either_engine_is_put_back_and_holds_when_the_daemon_is_killed() {
         shop.status(alpha).is_some_and(|report| report.heart.gates.gates[0].restored > 0)
     });
     shop.wait("it is open", |shop| shop.answers_since(Moment::now()));
-    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
     let (_, gates) = shop.locum(alpha, &["gate"]);
     assert!(gates.contains("group web: shut, by bpf"), "{gates}");

@@ -41,7 +41,7 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
     let (_, page) = shop.locum(alpha, &["status"]);
     assert!(page.contains("note: the program somebody came before the gates' on eth0"), "{page}");
     assert!(!page.contains("again and again") && shop.runs(alpha), "{page}");
-    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the other node serves, and it alone", |_| front.answers(SERVICE) == [other]);
     let (_, gates) = shop.locum(alpha, &["gate"]);
     assert!(gates.contains("group web: shut"), "{gates}");

@@ -58,7 +58,7 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     shop.wait("one owner is left", |shop| {
         let stopped = shop.status(beta).is_some_and(|report| {
             let group = &report.cluster.groups[0];
-            group.phase == Phase::Stopped && group.owner.as_deref() == Some(alpha)
+            group.phase == GroupPhase::Stopped && group.owner.as_deref() == Some(alpha)
         });
         stopped && shop.runs(alpha) && shop.answers_since(Moment::now())
     });
@@ -88,7 +88,7 @@ fn a_witness_on_the_network_of_broadcast_links_is_heard_at_the_default_port() {
     let mut shop = shop.served();
     for node in NODES {
         shop.wait("every voter answers", |shop| {
-            let answers = |report: NativeReport| {
+            let answers = |report: NativeStatusReport| {
                 report.cluster.votes.voters.iter().all(|voter| voter.name == node || voter.answers)
             };
             shop.status(node).is_some_and(answers)

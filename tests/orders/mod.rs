@@ -11,7 +11,7 @@ use std::{
 };
 
 use locum_lab::{
-    Description, Process, Program, Rack, Sign,
+    Description, Process, ProcessSignal, Program, Rack,
     clock::{Moment, await_some, pause},
 };
 use locum_sys::netlink::Netlink;
@@ -45,14 +45,14 @@ enum Dialect {
 use Dialect::{Native, R1};
 
 /// Two nodes, and a witness where the dialect has one.
-struct House {
+struct OrdersRack {
     dialect: Dialect,
     /// Declared before the rack, so that processes end before their hosts.
     daemons: Vec<(&'static str, Process)>,
     rack: Rack,
 }
 
-impl House {
+impl OrdersRack {
     fn build(dialect: Dialect) -> Option<Self> {
         let [one, two] = NODES;
         let description = Description::new(Path::new(LOCUM)).node(one).node(two).node(WITNESS).segment(
@@ -170,25 +170,25 @@ impl House {
 
 /// How the daemon is asked to leave.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum LeaveBy {
     Term,
     Stop,
 }
 
 fn reload_and_leave(dialect: Dialect) {
-    let Some(mut house) = House::build(dialect) else { return };
+    let Some(mut house) = OrdersRack::build(dialect) else { return };
     let [alpha, _] = NODES;
     house.serve();
     // The delay of the second order in milliseconds, how it is given, and whether the reload comes first.
     let rounds = [
-        (0, Way::Term, true),
-        (1, Way::Term, true),
-        (5, Way::Term, true),
-        (0, Way::Stop, true),
-        (20, Way::Term, true),
-        (0, Way::Term, false),
-        (0, Way::Term, true),
-        (3, Way::Stop, true),
+        (0, LeaveBy::Term, true),
+        (1, LeaveBy::Term, true),
+        (5, LeaveBy::Term, true),
+        (0, LeaveBy::Stop, true),
+        (20, LeaveBy::Term, true),
+        (0, LeaveBy::Term, false),
+        (0, LeaveBy::Term, true),
+        (3, LeaveBy::Stop, true),
     ];
     for (round, (millis, way, reload_first)) in rounds.into_iter().enumerate() {
         if round > 0 {
@@ -200,10 +200,10 @@ fn reload_and_leave(dialect: Dialect) {
         if dialect == R1 {
             house.write_ha_cf(alpha, 500 + u32::try_from(round).unwrap() + 1);
         }
-        let reload = |house: &mut House| house.daemon(alpha).signal(Sign::HangUp).unwrap();
-        let leave = |house: &mut House| match way {
-            Way::Term => house.daemon(alpha).signal(Sign::Terminate).unwrap(),
-            Way::Stop => {
+        let reload = |house: &mut OrdersRack| house.daemon(alpha).signal(ProcessSignal::HangUp).unwrap();
+        let leave = |house: &mut OrdersRack| match way {
+            LeaveBy::Term => house.daemon(alpha).signal(ProcessSignal::Terminate).unwrap(),
+            LeaveBy::Stop => {
                 let (code, said) = house.locum(alpha, &["stop"]);
                 assert_eq!(code, Some(0), "round {round}: {said}");
             }
@@ -234,20 +234,20 @@ fn a_reload_and_a_leave_at_once_end_in_a_leave_native() {
 }
 
 /// The daemon is killed while it serves and started again. While it sweeps its leftovers, it is asked to leave.
-fn leave_in_the_sweep(dialect: Dialect, way: Way, stop_fails: bool) {
-    let Some(mut house) = House::build(dialect) else { return };
+fn leave_in_the_sweep(dialect: Dialect, way: LeaveBy, stop_fails: bool) {
+    let Some(mut house) = OrdersRack::build(dialect) else { return };
     let [alpha, beta] = NODES;
     house.serve();
     if dialect == Native {
         // The other node must not take it over meanwhile.
-        house.daemon(beta).signal(Sign::Kill).unwrap();
+        house.daemon(beta).signal(ProcessSignal::Kill).unwrap();
     }
     house.put(alpha, "stop-takes", "3", 0o644);
     if stop_fails {
         house.put(alpha, "stop-fails", "", 0o644);
         house.put(alpha, "stop-takes", "0", 0o644);
     }
-    house.daemon(alpha).signal(Sign::Kill).unwrap();
+    house.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     house.daemon(alpha).wait(PATIENCE).unwrap();
     assert!(house.service(alpha));
     house.start(alpha);
@@ -255,8 +255,8 @@ fn leave_in_the_sweep(dialect: Dialect, way: Way, stop_fails: bool) {
     let (_, page) = house.locum(alpha, &["status"]);
     let expected = if stop_fails { (Some(3), Some(2)) } else { (Some(0), Some(0)) };
     match way {
-        Way::Term => house.daemon(alpha).signal(Sign::Terminate).unwrap(),
-        Way::Stop => {
+        LeaveBy::Term => house.daemon(alpha).signal(ProcessSignal::Terminate).unwrap(),
+        LeaveBy::Stop => {
             let (code, said) = house.locum(alpha, &["stop"]);
             assert_eq!(code, expected.1, "{said}");
         }
@@ -269,29 +269,29 @@ fn leave_in_the_sweep(dialect: Dialect, way: Way, stop_fails: bool) {
 
 #[test]
 fn a_leave_during_the_sweep_stops_what_stands_r1() {
-    leave_in_the_sweep(R1, Way::Term, false);
+    leave_in_the_sweep(R1, LeaveBy::Term, false);
 }
 
 #[test]
 fn a_leave_during_the_sweep_stops_what_stands_native() {
-    leave_in_the_sweep(Native, Way::Stop, false);
+    leave_in_the_sweep(Native, LeaveBy::Stop, false);
 }
 
 #[test]
 fn a_leave_during_the_sweep_says_what_it_could_not_stop_r1() {
-    leave_in_the_sweep(R1, Way::Stop, true);
+    leave_in_the_sweep(R1, LeaveBy::Stop, true);
 }
 
 #[test]
 fn a_leave_during_the_sweep_says_what_it_could_not_stop_native() {
-    leave_in_the_sweep(Native, Way::Term, true);
+    leave_in_the_sweep(Native, LeaveBy::Term, true);
 }
 
 /// Before the first beat every agent is asked; the status names at once those that do not answer.
 #[test]
 fn status_says_at_once_whom_it_waits_for() {
     for dialect in [R1, Native] {
-        let Some(mut house) = House::build(dialect) else { return };
+        let Some(mut house) = OrdersRack::build(dialect) else { return };
         let [alpha, _] = NODES;
         house.put(alpha, "status-takes", "1000", 0o644);
         house.start(alpha);
@@ -306,7 +306,7 @@ fn status_says_at_once_whom_it_waits_for() {
         assert!(told.is_some(), "{page}");
         assert!(page.contains("service for ") && page.contains("1 of 2 resources have answered"), "{page}");
         // An order to leave is accepted, and kept until the agent's limit is over.
-        house.daemon(alpha).signal(Sign::Terminate).unwrap();
+        house.daemon(alpha).signal(ProcessSignal::Terminate).unwrap();
         house.wait("it is heard", |house| house.log(alpha).contains("TERM received; this node is starting"));
         house.put(alpha, "status-takes", "0", 0o644);
         assert_eq!(house.end_of(alpha, PATIENCE), Some(0), "{}", house.log(alpha));
@@ -314,9 +314,9 @@ fn status_says_at_once_whom_it_waits_for() {
 }
 
 /// A control group that limits the number of processes and threads; removed at the end.
-struct Pids(PathBuf);
+struct PidLimitGroup(PathBuf);
 
-impl Pids {
+impl PidLimitGroup {
     fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let tree = mounts.lines().find_map(|line| {
@@ -348,18 +348,18 @@ impl Pids {
     }
 }
 
-impl Drop for Pids {
+impl Drop for PidLimitGroup {
     fn drop(&mut self) {
         let _ = await_some(Duration::from_secs(5), || fs::remove_dir(&self.0).ok());
     }
 }
 
 fn no_process_left(dialect: Dialect) {
-    let Some(pids) = Pids::new() else {
+    let Some(pids) = PidLimitGroup::new() else {
         crate::skipped("no control group with a limit of processes can be made here");
         return;
     };
-    let Some(mut house) = House::build(dialect) else { return };
+    let Some(mut house) = OrdersRack::build(dialect) else { return };
     let [alpha, beta] = NODES;
     if dialect == R1 {
         house.start(beta);
@@ -383,7 +383,7 @@ fn no_process_left(dialect: Dialect) {
         NODES.iter().filter(|node| house.serves(node)).count() == 1
     });
     assert!(house.daemon(alpha).ended().is_none());
-    house.daemon(alpha).signal(Sign::Terminate).unwrap();
+    house.daemon(alpha).signal(ProcessSignal::Terminate).unwrap();
     assert_eq!(house.end_of(alpha, PATIENCE), Some(0), "{}", house.log(alpha));
     assert!(!house.service(alpha));
 }
@@ -391,7 +391,7 @@ fn no_process_left(dialect: Dialect) {
 /// A second daemon, started by hand with its own directories, where a daemon of the same node serves: the latter is not
 /// affected.
 fn second_daemon(dialect: Dialect) {
-    let Some(mut house) = House::build(dialect) else { return };
+    let Some(mut house) = OrdersRack::build(dialect) else { return };
     let [alpha, _] = NODES;
     house.serve_on_first();
     let pid = house.daemon(alpha).id();
@@ -406,7 +406,7 @@ fn second_daemon(dialect: Dialect) {
     assert!(!house.log(alpha).contains("by an earlier life"), "{}", house.log(alpha));
     assert!(house.daemon(alpha).ended().is_none() && house.daemon(alpha).id() == pid);
     // A killed daemon is in no one's way.
-    house.daemon(alpha).signal(Sign::Kill).unwrap();
+    house.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     house.end_of(alpha, PATIENCE);
     house.start(alpha);
     house.wait("it answers again", |house| house.locum(alpha, &["status", "--json"]).1.contains("cluster"));
@@ -422,7 +422,7 @@ fn a_second_daemon_by_hand_is_refused_native() {
     second_daemon(Native);
 }
 
-impl House {
+impl OrdersRack {
     fn serve_on_first(&mut self) {
         if self.dialect == Native {
             return self.serve();

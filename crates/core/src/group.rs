@@ -45,7 +45,7 @@ use crate::model::{
     identity::{GroupIndex, ResourceId},
     note::{Level, Note},
     time::{Duration, Instant},
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
 };
 
 mod invariants;
@@ -55,7 +55,7 @@ mod spec;
 mod stopping;
 
 pub use pause::{CALM, LONG_START, PAUSE_MAX};
-pub use spec::{FailedStop, Limits, Member, Restarts, Spec};
+pub use spec::{FailedStop, GroupMember, GroupSpec, OperationLimits, RestartPolicy};
 pub use stopping::{KILL_LIMIT, STOP_PAUSE, STOP_TRIES};
 
 /// Between two tries to put back an address that somebody took away.
@@ -64,7 +64,7 @@ pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 /// Where a group is between stopped and running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub enum GroupPhase {
     /// Nothing of it runs here.
     Stopped,
     /// Its members are being started; this one now.
@@ -79,7 +79,7 @@ pub enum Phase {
 
 /// What the layer above must know when a group has come to rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum GroupEvent {
     /// All of it runs.
     Started(GroupIndex),
     /// A start failed, or a member failed too often; all of the group was stopped again.
@@ -89,13 +89,13 @@ pub enum News {
     /// Nothing of it runs any more.
     Stopped(GroupIndex),
     /// A member of it cannot be stopped.
-    Stuck(GroupIndex),
+    StopFailed(GroupIndex),
 }
 
 #[derive(Debug)]
-struct State {
+struct GroupState {
     wanted: bool,
-    phase: Phase,
+    phase: GroupPhase,
     /// The epoch under which it was started.
     epoch: Option<Epoch>,
     /// The epoch under which it is wanted. It differs from `epoch` only until the group was stopped and is started again.
@@ -145,11 +145,11 @@ struct State {
     complaints: BTreeMap<usize, String>,
 }
 
-impl State {
-    fn stopped(spec: &Spec) -> Self {
+impl GroupState {
+    fn stopped(spec: &GroupSpec) -> Self {
         Self {
             wanted: false,
-            phase: Phase::Stopped,
+            phase: GroupPhase::Stopped,
             epoch: None,
             next_epoch: None,
             tries: 0,
@@ -178,7 +178,7 @@ impl State {
 
     /// When a pause is over, a monitor is due, or a start is to be ended.
     fn deadline(&self) -> Option<Instant> {
-        let monitors = self.monitors.iter().flatten().filter(|_| self.phase == Phase::Running);
+        let monitors = self.monitors.iter().flatten().filter(|_| self.phase == GroupPhase::Running);
         monitors.chain(&self.pause).chain(&self.abandon).min().copied()
     }
 }
@@ -198,8 +198,8 @@ enum Purpose {
 /// All groups of this node's plan, and the operations that are under way.
 #[derive(Debug)]
 pub struct Groups {
-    specs: Vec<Spec>,
-    states: Vec<State>,
+    specs: Vec<GroupSpec>,
+    states: Vec<GroupState>,
     running: BTreeMap<Ticket, (ResourceId, Operation, Purpose)>,
     /// The tickets of those, by group: few, however many groups there are.
     tickets: Vec<Vec<Ticket>>,
@@ -207,9 +207,9 @@ pub struct Groups {
     last_ticket: u64,
     /// The newest time that was passed in.
     now: Instant,
-    news: VecDeque<News>,
+    events: VecDeque<GroupEvent>,
     /// By group, when something of it becomes due.
-    agenda: Agenda<GroupIndex>,
+    timers: TimerQueue<GroupIndex>,
     /// The groups that may have changed, for [`Groups::changed`].
     changed: BTreeSet<GroupIndex>,
 }
@@ -218,13 +218,13 @@ impl Groups {
     /// All groups are stopped, except for these members: an earlier run of the daemon left them running, and they could
     /// not be stopped.
     #[must_use]
-    pub fn new(specs: Vec<Spec>, stuck: &[ResourceId]) -> Self {
-        let mut states: Vec<State> = specs.iter().map(State::stopped).collect();
+    pub fn new(specs: Vec<GroupSpec>, stop_failed: &[ResourceId]) -> Self {
+        let mut states: Vec<GroupState> = specs.iter().map(GroupState::stopped).collect();
         let mut changed = BTreeSet::new();
         // The last of them is the first to be stopped, should that be tried again.
-        for id in stuck {
+        for id in stop_failed {
             if let Some(state) = states.get_mut(id.group.0) {
-                state.phase = Phase::Stuck(id.member);
+                state.phase = GroupPhase::Stuck(id.member);
                 state.begun.fill(true);
                 changed.insert(id.group);
             }
@@ -238,15 +238,15 @@ impl Groups {
             repairs: Vec::new(),
             last_ticket: 0,
             now: Instant::ZERO,
-            news: VecDeque::new(),
-            agenda: Agenda::new(),
+            events: VecDeque::new(),
+            timers: TimerQueue::new(),
             changed,
         }
     }
 
     /// The phase of a group.
     #[must_use]
-    pub fn phase(&self, group: GroupIndex) -> Phase {
+    pub fn phase(&self, group: GroupIndex) -> GroupPhase {
         self.states[group.0].phase
     }
 
@@ -265,13 +265,13 @@ impl Groups {
     /// Whether all of a group runs here.
     #[must_use]
     pub fn is_acquired(&self, group: GroupIndex) -> bool {
-        self.states[group.0].phase == Phase::Running
+        self.states[group.0].phase == GroupPhase::Running
     }
 
     /// Whether nothing of a group runs here.
     #[must_use]
     pub fn is_released(&self, group: GroupIndex) -> bool {
-        self.states[group.0].phase == Phase::Stopped
+        self.states[group.0].phase == GroupPhase::Stopped
     }
 
     /// The epoch under which it is wanted; if it is not wanted, that under which it ran last.
@@ -303,22 +303,22 @@ impl Groups {
     #[must_use]
     pub fn has_settled(&self, group: GroupIndex) -> bool {
         match self.states[group.0].phase {
-            Phase::Running => true,
-            Phase::Stopped | Phase::Stuck(_) => !self.states[group.0].wanted,
-            Phase::Starting(_) | Phase::Stopping(_) => false,
+            GroupPhase::Running => true,
+            GroupPhase::Stopped | GroupPhase::Stuck(_) => !self.states[group.0].wanted,
+            GroupPhase::Starting(_) | GroupPhase::Stopping(_) => false,
         }
     }
 
     /// Whether something of a group cannot be stopped.
     #[must_use]
-    pub fn is_stuck(&self, group: GroupIndex) -> bool {
-        matches!(self.states[group.0].phase, Phase::Stuck(_))
+    pub fn is_stop_failed(&self, group: GroupIndex) -> bool {
+        matches!(self.states[group.0].phase, GroupPhase::Stuck(_))
     }
 
     /// Whether a group is at rest: neither starting nor stopping.
     #[must_use]
     pub fn rests(&self, group: GroupIndex) -> bool {
-        !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_))
+        !matches!(self.states[group.0].phase, GroupPhase::Starting(_) | GroupPhase::Stopping(_))
     }
 
     /// The groups that may have changed since the last call.
@@ -329,7 +329,7 @@ impl Groups {
     /// Must be called after every change of a group.
     fn touch(&mut self, group: GroupIndex) {
         self.assert_sound(group);
-        self.agenda.set(group, self.states[group.0].deadline());
+        self.timers.set(group, self.states[group.0].deadline());
         self.changed.insert(group);
     }
 
@@ -370,15 +370,15 @@ impl Groups {
     /// another epoch.
     pub fn want_under(&mut self, group: GroupIndex, epoch: Option<Epoch>, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
-        if state.barred.is_some() && state.phase == Phase::Stopped {
+        if state.barred.is_some() && state.phase == GroupPhase::Stopped {
             state.failure.clone_from(&state.barred);
             state.failures += 1;
-            self.news.push_back(News::Failed(group));
+            self.events.push_back(GroupEvent::Failed(group));
             return;
         }
         if !state.wanted {
             state.wanted = true;
-            if epoch != state.epoch && state.phase != Phase::Stopped {
+            if epoch != state.epoch && state.phase != GroupPhase::Stopped {
                 state.floor = Some(0);
             }
             state.next_epoch = epoch;
@@ -395,36 +395,42 @@ impl Groups {
             return;
         }
         let run = state.wanted && state.floor.is_none();
-        let is_attempt = matches!((state.phase, run), (Phase::Stopped, true) | (Phase::Stuck(_), _));
+        let is_attempt =
+            matches!((state.phase, run), (GroupPhase::Stopped, true) | (GroupPhase::Stuck(_), _));
         if is_attempt && self.waits_for_pause(group) {
             return;
         }
         let state = &mut self.states[group.0];
         match (state.phase, run) {
             // The pause before a start in place: nothing of that member is under way.
-            (Phase::Starting(step), false) if state.pause.take().is_some() => self.stop(group, step, out),
+            (GroupPhase::Starting(step), false) if state.pause.take().is_some() => {
+                self.stop(group, step, out)
+            }
             // A start that lasts is not waited for.
-            (Phase::Starting(_), false) if !breakage::is(Breakage::LongStartAwaited) => {
+            (GroupPhase::Starting(_), false) if !breakage::is(Breakage::LongStartAwaited) => {
                 state.abandon = Some(state.step_since + LONG_START);
             }
-            (Phase::Stopped | Phase::Stuck(_), true) => {
-                if let Phase::Stuck(member) = state.phase {
+            (GroupPhase::Stopped | GroupPhase::Stuck(_), true) => {
+                if let GroupPhase::Stuck(member) = state.phase {
                     state.unstopped = Some(member);
                 }
                 state.restarts.clear();
                 self.say_line(group, "Acquiring", out);
                 self.start(group, 0, out);
             }
-            (Phase::Running, false) => {
+            (GroupPhase::Running, false) => {
                 self.say_line(group, "Releasing", out);
                 self.stop(group, self.members(group) - 1, out);
             }
-            (Phase::Stuck(member), false) => {
+            (GroupPhase::Stuck(member), false) => {
                 // It is not known any more how much of it was started when its stop failed.
                 state.floor = Some(0);
                 self.stop(group, member, out);
             }
-            (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
+            (
+                GroupPhase::Stopped | GroupPhase::Starting(_) | GroupPhase::Running | GroupPhase::Stopping(_),
+                _,
+            ) => {}
         }
     }
 
@@ -448,11 +454,11 @@ impl Groups {
         let state = &mut self.states[group.0];
         let (phase, postponed) = (state.phase, state.postponed.take());
         match (phase, postponed) {
-            (Phase::Starting(step), Some(_)) if !state.wanted || state.floor.is_some() => {
+            (GroupPhase::Starting(step), Some(_)) if !state.wanted || state.floor.is_some() => {
                 self.stop(group, step, out);
             }
             (_, Some((resource, operation))) => self.step(resource, operation, out),
-            (Phase::Running, None) if state.wanted && state.floor.is_none() => {
+            (GroupPhase::Running, None) if state.wanted && state.floor.is_none() => {
                 self.look(ResourceId { group, member: 0 }, out);
             }
             (_, None) => self.pursue(group, out),
@@ -484,7 +490,7 @@ impl Groups {
     pub fn keep(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         state.wanted = true;
-        state.phase = Phase::Running;
+        state.phase = GroupPhase::Running;
         state.begun.fill(true);
         self.watch(group, Instant::ZERO);
         self.look(ResourceId { group, member: 0 }, out);
@@ -500,10 +506,14 @@ impl Groups {
             (Purpose::Repair, _) => self.repaired(now, resource, outcome, out),
             (Purpose::Look, _) => self.looked(resource, outcome, out),
             (Purpose::Monitor(run), _) => self.monitored(now, resource, run, outcome, out),
-            (Purpose::Step, Phase::Starting(_)) => self.start_goes_on(now, resource, operation, outcome, out),
-            (Purpose::Step, Phase::Stopping(_)) => self.stop_goes_on(now, resource, operation, outcome, out),
+            (Purpose::Step, GroupPhase::Starting(_)) => {
+                self.start_goes_on(now, resource, operation, outcome, out)
+            }
+            (Purpose::Step, GroupPhase::Stopping(_)) => {
+                self.stop_goes_on(now, resource, operation, outcome, out)
+            }
             // A group at rest has nothing under way.
-            (Purpose::Step, Phase::Stopped | Phase::Running | Phase::Stuck(_)) => {}
+            (Purpose::Step, GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_)) => {}
         }
         self.touch(resource.group);
     }
@@ -532,28 +542,30 @@ impl Groups {
     /// Time has passed: ends pauses that are over, and begins monitors that are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.now = self.now.max(now);
-        let due: Vec<GroupIndex> = self.agenda.due(now).collect();
+        let due: Vec<GroupIndex> = self.timers.due(now).collect();
         for group in due {
             let state = &mut self.states[group.0];
             if state.pause.is_some_and(|until| now >= until) {
                 state.pause = None;
                 match state.phase {
-                    Phase::Stopping(member) => {
+                    GroupPhase::Stopping(member) => {
                         self.step(ResourceId { group, member }, Operation::Stop, out);
                     }
-                    Phase::Starting(step) if state.wanted && state.floor.is_none() => {
+                    GroupPhase::Starting(step) if state.wanted && state.floor.is_none() => {
                         state.attempts.begins(now);
                         self.begin_start(group, step, out);
                     }
-                    Phase::Starting(step) => self.stop(group, step, out),
-                    Phase::Stopped | Phase::Running | Phase::Stuck(_) => self.pursue(group, out),
+                    GroupPhase::Starting(step) => self.stop(group, step, out),
+                    GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_) => {
+                        self.pursue(group, out)
+                    }
                 }
             }
             self.abandon(now, group, out);
             self.ask(now, group, out);
             self.touch(group);
         }
-        assert!(self.agenda.first().is_none_or(|at| at > now), "something of a group is due for ever");
+        assert!(self.timers.first().is_none_or(|at| at > now), "something of a group is due for ever");
         let due: Vec<ResourceId> =
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
         for resource in due {
@@ -566,12 +578,12 @@ impl Groups {
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.agenda.first().into_iter().chain(self.repairs.iter().map(|(_, at)| *at)).min()
+        self.timers.first().into_iter().chain(self.repairs.iter().map(|(_, at)| *at)).min()
     }
 
     /// The next report, oldest first.
-    pub fn news(&mut self) -> Option<News> {
-        self.news.pop_front()
+    pub fn next_event(&mut self) -> Option<GroupEvent> {
+        self.events.pop_front()
     }
 
     /// A ticket that was never used.
@@ -584,7 +596,7 @@ impl Groups {
         self.specs[group.0].members.len()
     }
 
-    fn member(&self, resource: ResourceId) -> &Member {
+    fn member(&self, resource: ResourceId) -> &GroupMember {
         &self.specs[resource.group.0].members[resource.member]
     }
 
@@ -618,7 +630,7 @@ impl Groups {
         if purpose == Purpose::Step {
             self.states[resource.group.0].step_since = self.now;
         }
-        let Member { limits, failed_stop, .. } = self.member(resource);
+        let GroupMember { limits, failed_stop, .. } = self.member(resource);
         let limit = match (operation, failed_stop) {
             (Operation::Start, _) => limits.start,
             (Operation::Stop, _) => limits.stop,
@@ -653,7 +665,7 @@ impl Groups {
     /// Starts from this step on, at once or after a pause.
     fn start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
-        state.phase = Phase::Starting(step);
+        state.phase = GroupPhase::Starting(step);
         state.floor = None;
         if step == 0 {
             state.epoch.clone_from(&state.next_epoch);
@@ -665,7 +677,7 @@ impl Groups {
     }
 
     fn begin_start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
-        self.states[group.0].phase = Phase::Starting(step);
+        self.states[group.0].phase = GroupPhase::Starting(step);
         let member = self.in_start_order(group, step);
         self.step(ResourceId { group, member }, Operation::Status, out);
     }
@@ -673,18 +685,18 @@ impl Groups {
     /// Whether this member was started and is not being stopped.
     fn carries(&self, resource: ResourceId) -> bool {
         match self.states[resource.group.0].phase {
-            Phase::Running => true,
-            Phase::Starting(step) => {
+            GroupPhase::Running => true,
+            GroupPhase::Starting(step) => {
                 (0..step).any(|earlier| self.in_start_order(resource.group, earlier) == resource.member)
             }
             // While others are started again in place, the members left of them stay, unless the stop has reached them
             // already.
-            Phase::Stopping(step) => {
+            GroupPhase::Stopping(step) => {
                 let state = &self.states[resource.group.0];
                 let stays = state.wanted && state.floor.is_some_and(|floor| resource.member < floor);
                 stays && (0..step).any(|later| self.in_stop_order(resource.group, later) == resource.member)
             }
-            Phase::Stopped | Phase::Stuck(_) => false,
+            GroupPhase::Stopped | GroupPhase::Stuck(_) => false,
         }
     }
 
@@ -744,7 +756,7 @@ impl Groups {
     ) {
         let group = resource.group;
         let state = &self.states[group.0];
-        let Phase::Starting(step) = state.phase else { return };
+        let GroupPhase::Starting(step) = state.phase else { return };
         if !state.wanted || state.floor.is_some() {
             // Not wanted any more: all begun members are stopped, this one included.
             return self.stop(group, step, out);
@@ -755,12 +767,12 @@ impl Groups {
                 if step + 1 < self.members(group) {
                     return self.begin_start(group, step + 1, out);
                 }
-                self.states[group.0].phase = Phase::Running;
+                self.states[group.0].phase = GroupPhase::Running;
                 self.states[group.0].unstopped = None;
                 self.states[group.0].failures = 0;
                 self.states[group.0].attempts.runs(now);
                 self.watch(group, now);
-                self.news.push_back(News::Started(group));
+                self.events.push_back(GroupEvent::Started(group));
             }
             (Operation::Status, outcome) if !matches!(outcome, Outcome::Missing(_)) => {
                 self.step(resource, Operation::Start, out);
@@ -769,8 +781,8 @@ impl Groups {
                 self.states[group.0].failures += 1;
                 if breakage::is(Breakage::NoStopAfterFailedStart) {
                     self.states[group.0].wanted = false;
-                    self.states[group.0].phase = Phase::Stopped;
-                    return self.news.push_back(News::Failed(group));
+                    self.states[group.0].phase = GroupPhase::Stopped;
+                    return self.events.push_back(GroupEvent::Failed(group));
                 }
                 self.member_failed(now, resource, step, failed, out);
             }
@@ -788,7 +800,7 @@ impl Groups {
         out: &mut VecDeque<Action>,
     ) {
         let group = resource.group;
-        let Restarts { in_place, within } = self.specs[group.0].restarts;
+        let RestartPolicy { in_place, within } = self.specs[group.0].restarts;
         let name = self.member(resource).text.clone();
         let state = &mut self.states[group.0];
         state.restarts.retain(|at| now.since(*at) < within);
@@ -807,7 +819,7 @@ impl Groups {
                 within.as_secs()
             );
             self.note(group, Level::Error, text, out);
-            self.news.push_back(News::Restarting(group));
+            self.events.push_back(GroupEvent::Restarting(group));
         } else {
             state.failure = Some(format!("{name}: {outcome}"));
             state.wanted = false;

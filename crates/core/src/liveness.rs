@@ -40,7 +40,7 @@ pub enum Liveness {
 
 /// What can happen to a node or link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum LivenessEvent {
     /// Something new came from it.
     Heard,
     /// Nothing was heard for warntime.
@@ -56,10 +56,10 @@ pub enum Sign {
 impl Liveness {
     /// The next state. Total: every pair is decided here, and a test walks them.
     #[must_use]
-    pub const fn step(self, sign: Sign) -> Self {
+    pub const fn step(self, event: LivenessEvent) -> Self {
         use Liveness::{Alive, Dead, Late, Returned, Silent, Unheard};
-        use Sign::{DeadElapsed, Heard, Proved, Settled, WarnElapsed};
-        match (self, sign) {
+        use LivenessEvent::{DeadElapsed, Heard, Proved, Settled, WarnElapsed};
+        match (self, event) {
             (_, Proved) => Dead,
             (Unheard | Alive | Late, Heard) => Alive,
             (Silent | Dead | Returned, Heard) => Returned,
@@ -128,27 +128,27 @@ impl Watch {
         self.warned = false;
         self.warn_after = warn_after;
         self.dead_after = dead_after;
-        self.state = self.state.step(Sign::Heard);
+        self.state = self.state.step(LivenessEvent::Heard);
     }
 
     /// Takes in any other sign than `Heard`.
-    pub fn note(&mut self, sign: Sign) {
-        self.state = self.state.step(sign);
+    pub fn note(&mut self, event: LivenessEvent) {
+        self.state = self.state.step(event);
     }
 
     /// Lets time pass. Returns at most one of `WarnElapsed` and `DeadElapsed`, each once per silence.
-    pub fn elapse(&mut self, now: Instant) -> Option<Sign> {
+    pub fn elapse(&mut self, now: Instant) -> Option<LivenessEvent> {
         if self.state.is_down() {
             return None;
         }
         if now >= self.heard + self.dead_after {
-            self.note(Sign::DeadElapsed);
-            return Some(Sign::DeadElapsed);
+            self.note(LivenessEvent::DeadElapsed);
+            return Some(LivenessEvent::DeadElapsed);
         }
         if !self.warned && self.warn_after < self.dead_after && now >= self.heard + self.warn_after {
             self.warned = true;
-            self.note(Sign::WarnElapsed);
-            return Some(Sign::WarnElapsed);
+            self.note(LivenessEvent::WarnElapsed);
+            return Some(LivenessEvent::WarnElapsed);
         }
         None
     }
@@ -173,14 +173,14 @@ impl Watch {
 mod tests {
     use super::{
         Liveness::{self, *},
-        Sign::{self, *},
+        LivenessEvent::{self, *},
         *,
     };
 
     #[test]
     fn every_pair_is_as_drawn() {
         let states = [Unheard, Alive, Late, Silent, Dead, Returned];
-        let table: [(Sign, [Liveness; 6]); 5] = [
+        let table: [(LivenessEvent, [Liveness; 6]); 5] = [
             (Heard, [Alive, Alive, Alive, Returned, Returned, Returned]),
             (WarnElapsed, [Unheard, Late, Late, Silent, Dead, Returned]),
             (DeadElapsed, [Silent, Silent, Silent, Silent, Dead, Silent]),

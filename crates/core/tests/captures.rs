@@ -6,20 +6,20 @@ mod common;
 use common::CAPTURES;
 use locum_core::{
     framing::{
-        auth::{Claimed, StampFault},
+        auth::{ClaimedStamp, StampFault},
         classic::Cutter,
-        frame::{Framing, Refusal, authenticate},
+        frame::{FrameRefusal, Framing, authenticate},
     },
-    model::keys::{Key, Keys, Method},
-    r1::message::{Body, Message},
+    model::keys::{AuthMethod, Key, Keys},
+    r1::message::{Body, R1Message},
 };
 
 /// Parses a frame; the message does not borrow its bytes.
-fn parse(bytes: &[u8], keys: &Keys) -> Result<Message, Refusal> {
-    Message::parse(&authenticate(bytes, keys)?)
+fn parse(bytes: &[u8], keys: &Keys) -> Result<R1Message, FrameRefusal> {
+    R1Message::parse(&authenticate(bytes, keys)?)
 }
 
-fn emit(message: &Message, framing: Framing, keys: &Keys, inner_auth: bool) -> Vec<u8> {
+fn emit(message: &R1Message, framing: Framing, keys: &Keys, inner_auth: bool) -> Vec<u8> {
     let mut out = vec![];
     message.emit(framing, keys, inner_auth, &mut out);
     out
@@ -28,7 +28,7 @@ fn emit(message: &Message, framing: Framing, keys: &Keys, inner_auth: bool) -> V
 /// Checks that a message is written exactly as it came in, with the key of the node that signed it.
 fn check_again(
     name: &str,
-    message: &Message,
+    message: &R1Message,
     framing: Framing,
     signers: &[Keys],
     inner_auth: bool,
@@ -50,7 +50,10 @@ fn every_frame_is_counted_verified_and_written_again() {
             let mut result = parse(&packet.payload, &keys[0]);
             if let Err(refusal) = result {
                 refused += 1;
-                assert!(matches!(refusal, Refusal::Stamp(StampFault::OtherKey { .. })), "{name}: {refusal}");
+                assert!(
+                    matches!(refusal, FrameRefusal::Stamp(StampFault::OtherKey { .. })),
+                    "{name}: {refusal}"
+                );
                 result = parse(&packet.payload, &keys[1]);
             }
             let message = result.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
@@ -166,14 +169,17 @@ fn stamps_equal_those_of_real_frames() {
         let [method, secret, hex, number, token] = *vector.split(' ').collect::<Vec<_>>() else {
             panic!("{vector}");
         };
-        let method = Method::named(method).unwrap();
-        let secret = if method == Method::Crc { vec![] } else { secret.as_bytes().to_vec() };
+        let method = AuthMethod::named(method).unwrap();
+        let secret = if method == AuthMethod::Crc { vec![] } else { secret.as_bytes().to_vec() };
         let number: u8 = number.parse().unwrap();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let signed: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let keys = Keys::new(number, vec![Key { number, method, secret }]).unwrap();
         let expected = format!("{number} {token}");
         assert_eq!(keys.sign([signed.as_slice()]).to_string(), expected, "{vector}");
-        assert_eq!(keys.verify(Claimed::read(expected.as_bytes()).unwrap(), [signed.as_slice()]), Ok(number));
+        assert_eq!(
+            keys.verify(ClaimedStamp::read(expected.as_bytes()).unwrap(), [signed.as_slice()]),
+            Ok(number)
+        );
     }
 }

@@ -5,16 +5,19 @@
 
 use std::{fs, path::Path};
 
-use locum_core::config::{Changes, Checked, Files, Options, Severity, check, keys, plan};
+use locum_core::config::{Changes, CheckOptions, CheckedHaFiles, HaFiles, Severity, check, keys, plan};
 use proptest::prelude::*;
 
 /// The diagnostics and explanations of one directory.
-fn said(dir: &Path, node: &str) -> String {
+fn diagnostics(dir: &Path, node: &str) -> String {
     let [ha_cf, authkeys, haresources] =
         ["ha.cf", "authkeys", "haresources"].map(|name| fs::read(dir.join(name)).ok());
-    let files =
-        Files { ha_cf: ha_cf.as_deref(), authkeys: authkeys.as_deref(), haresources: haresources.as_deref() };
-    let checked = check(&files, node, &Options::default());
+    let files = HaFiles {
+        ha_cf: ha_cf.as_deref(),
+        authkeys: authkeys.as_deref(),
+        haresources: haresources.as_deref(),
+    };
+    let checked = check(&files, node, &CheckOptions::default());
     let mut text = String::new();
     for line in &checked.explained {
         text += &format!("{}:{}: {}\n", line.file, line.line, line.text);
@@ -38,7 +41,7 @@ fn every_configuration_is_read_as_expected() {
     cases.sort();
     assert!(cases.len() >= 15, "{cases:?}");
     for dir in cases {
-        let said = said(&dir, "clustnode1");
+        let said = diagnostics(&dir, "clustnode1");
         let expected = dir.join("expected.txt");
         if std::env::var_os("LOCUM_BLESS").is_some() {
             fs::write(&expected, said).unwrap();
@@ -54,7 +57,7 @@ fn recorded_configurations_are_good() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs");
     for name in ["crc1", "md51", "sha1", "ns1", "uc1", "ser1", "png1", "ston1", "key1", "leg1", "bad1"] {
         for node in ["clustnode1", "CLUSTNODE2"] {
-            let text = said(&root.join(name), node);
+            let text = diagnostics(&root.join(name), node);
             assert!(!text.contains(": error: ") && text.contains("Plan {"), "{name}: {text}");
         }
     }
@@ -62,13 +65,13 @@ fn recorded_configurations_are_good() {
 
 const HA_CF: &str = "bcast eth1\nnode web1 web2\n";
 
-fn checked(ha_cf: &str, node: &str) -> Checked {
-    let files = Files {
+fn checked(ha_cf: &str, node: &str) -> CheckedHaFiles {
+    let files = HaFiles {
         ha_cf: Some(ha_cf.as_bytes()),
         authkeys: Some(b"auth 1\n1 sha1 k\n"),
         haresources: Some(b"web1 10.0.0.1\n"),
     };
-    check(&files, node, &Options::default())
+    check(&files, node, &CheckOptions::default())
 }
 
 #[test]
@@ -98,8 +101,8 @@ fn a_host_that_is_no_node_is_told_both_names() {
 
 #[test]
 fn a_name_that_a_person_chose_is_not_this_hosts() {
-    let files = Files { ha_cf: Some(HA_CF.as_bytes()), authkeys: None, haresources: None };
-    let options = Options { is_named: true, ..Options::default() };
+    let files = HaFiles { ha_cf: Some(HA_CF.as_bytes()), authkeys: None, haresources: None };
+    let options = CheckOptions { is_named: true, ..CheckOptions::default() };
     for (node, said) in [
         (
             "web1.example.org",
@@ -188,7 +191,7 @@ fn the_page_of_directives_is_the_table() {
 
 #[test]
 fn missing_files_are_said() {
-    let (plan, diags) = plan(&Files::default(), "web1", &Options::default());
+    let (plan, diags) = plan(&HaFiles::default(), "web1", &CheckOptions::default());
     assert_eq!(plan, None);
     let diags = diags.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(
@@ -258,24 +261,24 @@ fn lines_may_have_5119_bytes() {
 
 #[test]
 fn comments_may_hold_anything() {
-    let files = Files {
+    let files = HaFiles {
         ha_cf: Some(b"node web1 web2 # \xff\xfe\n# \x00\nbcast eth1#eth2\n"),
         authkeys: Some(b"auth 1\n1 sha1 k\n"),
         haresources: Some(b"web1 10.0.0.1 # \xe4\n"),
     };
-    let (plan, diags) = plan(&files, "web1", &Options::default());
+    let (plan, diags) = plan(&files, "web1", &CheckOptions::default());
     assert_eq!(plan.unwrap().links.len(), 1, "{diags:?}");
 }
 
 #[test]
 fn what_needs_a_restart_is_said() {
     let plan = |ha_cf: &str, haresources: &str| {
-        let files = Files {
+        let files = HaFiles {
             ha_cf: Some(ha_cf.as_bytes()),
             authkeys: Some(b"auth 1\n1 sha1 k\n"),
             haresources: Some(haresources.as_bytes()),
         };
-        plan(&files, "web1", &Options::default()).0.expect("a good configuration")
+        plan(&files, "web1", &CheckOptions::default()).0.expect("a good configuration")
     };
     let old = plan("bcast eth1\nserial /dev/ttyS0\nnode web1 web2\n", "web1 10.0.0.1\nweb2 nfs\n");
     assert_eq!(Changes::between(&old, &old), Changes::default());
@@ -284,7 +287,7 @@ fn what_needs_a_restart_is_said() {
     assert_eq!(Changes::between(&old, &comments), Changes::default());
     let swapped = plan("bcast eth1\nserial /dev/ttyS0\nnode web1 web2\n", "web2 nfs\nweb1 10.0.0.1\n");
     let changes = Changes::between(&old, &swapped);
-    assert!(changes.renewal.is_empty());
+    assert!(changes.reload.is_empty());
     assert_eq!(changes.restart, ["haresources: the lines are in another order"]);
     let new = plan(
         "udpport 700\nbcast eth1 eth2\nnode web1 web3\ndeadtime 10\nauto_failback off\nlogfile /l\nping 10.0.0.9\n",
@@ -301,7 +304,7 @@ fn what_needs_a_restart_is_said() {
         ]
     );
     assert_eq!(
-        changes.renewal,
+        changes.reload,
         [
             "warntime: 15 s runs, the file says 5 s",
             "deadtime: 30 s runs, the file says 10 s",
@@ -339,8 +342,8 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(ha_cf in any_file(), authkeys in any_file(), haresources in any_file()) {
-        let files = Files { ha_cf: Some(&ha_cf), authkeys: Some(&authkeys), haresources: Some(&haresources) };
-        let checked = check(&files, "web1", &Options::default());
+        let files = HaFiles { ha_cf: Some(&ha_cf), authkeys: Some(&authkeys), haresources: Some(&haresources) };
+        let checked = check(&files, "web1", &CheckOptions::default());
         for diag in &checked.diags {
             let text = match diag.file.name() { "ha.cf" => &ha_cf, "authkeys" => &authkeys, _ => &haresources };
             prop_assert!(diag.place.span.start <= diag.place.span.end && diag.place.span.end <= text.len());
@@ -348,7 +351,7 @@ proptest! {
             prop_assert!(diag.file.name() != "authkeys" || diag.text.is_empty());
         }
         prop_assert!(checked.explained.iter().all(|line| line.text.chars().all(|c| !c.is_control())));
-        let (plan, diags) = plan(&files, "web1", &Options::default());
+        let (plan, diags) = plan(&files, "web1", &CheckOptions::default());
         prop_assert_eq!(plan.is_none(), locum_core::config::failed(&diags));
         if let Some(plan) = plan {
             prop_assert!(plan.timing.deadtime > plan.timing.keepalive * 2);
@@ -376,8 +379,8 @@ proptest! {
 }
 
 /// The diagnostics of `ha.cf`, without those that every file gets.
-fn remarks(ha_cf: &str, options: &Options) -> Vec<String> {
-    let files = Files {
+fn remarks(ha_cf: &str, options: &CheckOptions) -> Vec<String> {
+    let files = HaFiles {
         ha_cf: Some(ha_cf.as_bytes()),
         authkeys: Some(b"auth 1\n1 sha1 k\n"),
         haresources: Some(b"web1 10.0.0.1\n"),
@@ -403,7 +406,7 @@ fn what_deserves_a_word_gets_one_and_what_does_not_gets_none() {
         ("undport 694\n", vec!["ha.cf:3:1: error: `undport` is no directive (is `udpport` meant?)".into()]),
     ] {
         assert_eq!(
-            remarks(&format!("bcast eth1\nnode web1 web2\n{lines}"), &Options::default()),
+            remarks(&format!("bcast eth1\nnode web1 web2\n{lines}"), &CheckOptions::default()),
             said,
             "{lines}"
         );
@@ -418,7 +421,7 @@ fn names_are_looked_up_where_heartbeat_does() {
         ("web2.example.org", None | Some(false)) => Some("192.0.2.2".parse().unwrap()),
         _ => None,
     };
-    let known = Options { resolve, ..Options::default() };
+    let known = CheckOptions { resolve, ..CheckOptions::default() };
     let ipfail = "auto_failback off\nrespawn hacluster /usr/lib/heartbeat/ipfail\n";
     let warning = |at: &str, name: &str, ip: &str| {
         format!(
@@ -457,7 +460,7 @@ fn a_node_that_could_not_be_read_is_told_once() {
     for node in
         ["node web1\u{a0}web2", "node web1 web2\u{a0}", "node \u{feff}web1 web2", "node web1 web\u{1}2"]
     {
-        let errors = remarks(&format!("bcast eth1\n{node}\n"), &Options::default());
+        let errors = remarks(&format!("bcast eth1\n{node}\n"), &CheckOptions::default());
         assert_eq!(errors.len(), 1, "{node}: {errors:#?}");
         assert!(errors[0].starts_with("ha.cf:2:"), "{errors:#?}");
     }

@@ -12,7 +12,7 @@ use locum_core::{
 };
 
 #[test]
-fn a_peer_that_waits_for_our_last_life_is_released() {
+fn a_peer_that_waits_for_our_previous_run_is_released() {
     let mut beside = Beside::begin(AutoFailback::Off, Holding::Local);
     assert_eq!(beside.run(5), [(Holding::Foreign, AskStep::Me)]);
     beside.runs("");

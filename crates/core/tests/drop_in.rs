@@ -20,20 +20,20 @@ use locum_core::{
         time::Instant,
     },
     r1::{
-        director::{Director, Identity},
-        message::{AskStep, Body, Message, NodeState, Resource, Status},
-        plan::{AutoFailback, Fencing, FencingParameters, Plan},
+        director::{R1Director, R1Identity},
+        message::{AskStep, Body, NodeState, R1Message, ResourceMessage, StatusMessage},
+        plan::{AutoFailback, Fencing, FencingParameters, R1Plan},
     },
 };
 
 /// The node `a`, and its actions since the last call.
-struct Node {
-    director: Director,
-    plan: Arc<Plan>,
+struct DropInNode {
+    director: R1Director,
+    plan: Arc<R1Plan>,
     at: Instant,
     peer_seq: u64,
     running: BTreeSet<ResourceId>,
-    said: Vec<Message>,
+    sent: Vec<R1Message>,
     scripts: Vec<(String, Vec<(String, String)>)>,
     notes: Vec<(Level, String)>,
     answers: Vec<Answer>,
@@ -41,19 +41,25 @@ struct Node {
     exited: bool,
 }
 
-impl Node {
-    fn new(plan: Plan) -> Self {
+impl DropInNode {
+    fn new(plan: R1Plan) -> Self {
         let (plan, at) = (Arc::new(plan), Instant::from_millis(1000));
-        let identity =
-            Identity { uuid: uuid(0), generation: 10, peer_heard: None, seed: 3, stuck: vec![], keeps: None };
-        let director = Director::new(Arc::clone(&plan), keys(), identity, now(at));
+        let identity = R1Identity {
+            uuid: uuid(0),
+            generation: 10,
+            peer_heard: None,
+            seed: 3,
+            stop_failed: vec![],
+            keeps: None,
+        };
+        let director = R1Director::new(Arc::clone(&plan), keys(), identity, now(at));
         let mut node = Self {
             director,
             plan,
             at,
             peer_seq: 0,
             running: BTreeSet::new(),
-            said: vec![],
+            sent: vec![],
             scripts: vec![],
             notes: vec![],
             answers: vec![],
@@ -80,7 +86,7 @@ impl Node {
     /// `b` sends this to all, or to `a`.
     fn hear(&mut self, body: Body) {
         self.peer_seq += 1;
-        let mut message = Message::new(body, "b");
+        let mut message = R1Message::new(body, "b");
         if matches!(message.body, Body::RepNodes { .. } | Body::IpRequestResponse { .. }) {
             message.dest = Some("a".into());
         }
@@ -89,7 +95,7 @@ impl Node {
         self.hear_message(&message);
     }
 
-    fn hear_message(&mut self, message: &Message) {
+    fn hear_message(&mut self, message: &R1Message) {
         let mut bytes = vec![];
         message.emit(Framing::Netstring, &keys(), true, &mut bytes);
         self.event(Event::Frame { link: LinkIndex(0), from: Source::Serial, bytes: &bytes });
@@ -120,7 +126,7 @@ impl Node {
             match action {
                 Action::Send { link: LinkIndex(0), bytes } => {
                     let keys = keys();
-                    self.said.push(Message::parse(&authenticate(&bytes, &keys).unwrap()).unwrap());
+                    self.sent.push(R1Message::parse(&authenticate(&bytes, &keys).unwrap()).unwrap());
                 }
                 Action::Run { ticket, resource, operation, .. } => {
                     let outcome = match operation {
@@ -171,8 +177,8 @@ impl Node {
     }
 
     /// The messages since the last call, without beats and protocol messages.
-    fn take_said(&mut self) -> Vec<Body> {
-        let said = std::mem::take(&mut self.said).into_iter().map(|message| message.body);
+    fn take_sent(&mut self) -> Vec<Body> {
+        let said = std::mem::take(&mut self.sent).into_iter().map(|message| message.body);
         let is_talk = |body: &Body| {
             !matches!(body, Body::Status(_) | Body::Ack { .. } | Body::Rexmit { .. } | Body::ReqNodes)
         };
@@ -189,7 +195,7 @@ impl Node {
 }
 
 fn beat() -> Body {
-    Body::Status(Status { state: NodeState::Active, dead_ms: Some(1000), protocol: Some(1) })
+    Body::Status(StatusMessage { state: NodeState::Active, dead_ms: Some(1000), protocol: Some(1) })
 }
 
 fn answer(key: &str) -> Body {
@@ -204,15 +210,15 @@ fn request(key: &str) -> Body {
 
 #[test]
 fn in_legacy_mode_own_groups_are_asked_for_and_foreign_ones_given() {
-    let mut a = Node::beside(AutoFailback::Legacy);
-    assert_eq!(a.take_said(), [request("one")]);
+    let mut a = DropInNode::beside(AutoFailback::Legacy);
+    assert_eq!(a.take_sent(), [request("one")]);
     a.run(Duration::from_secs(15), true);
     assert!(a.runs().is_empty(), "nothing is started before the owner has answered");
     a.hear(answer("one"));
     assert_eq!(a.runs(), ["one", "two"]);
     a.run(Duration::from_secs(1), true);
     assert_eq!(a.director.status(now(a.at)).holding, "local");
-    assert_eq!(a.take_said(), []);
+    assert_eq!(a.take_sent(), []);
 
     // There is no hand-over.
     assert!(
@@ -224,41 +230,41 @@ fn in_legacy_mode_own_groups_are_asked_for_and_foreign_ones_given() {
     a.run(Duration::from_secs(2), false);
     assert_eq!(a.runs(), ["one", "two", "three"]);
     let fenced = Body::Stonith { node: "b".into(), result: "n_stnth".into() };
-    assert_eq!(a.take_said(), [fenced]);
-    let mut status = Message::new(beat(), "b");
+    assert_eq!(a.take_sent(), [fenced]);
+    let mut status = R1Message::new(beat(), "b");
     (status.src_uuid, status.generation) = (Some(uuid(1)), Some(21));
     (status.seq, status.unix_seconds) = (Some(1), 1);
     a.hear_message(&status);
-    let mut asks = Message::new(request("three"), "b");
+    let mut asks = R1Message::new(request("three"), "b");
     (asks.src_uuid, asks.generation, asks.seq, asks.unix_seconds) = (Some(uuid(1)), Some(21), Some(2), 1);
     a.hear_message(&asks);
     assert_eq!(a.runs(), ["one", "two"]);
-    assert_eq!(a.take_said(), [answer("three")]);
+    assert_eq!(a.take_sent(), [answer("three")]);
     assert_eq!(a.director.status(now(a.at)).holding, "local");
     // A repeated request, or one for an unknown group: the group is not here.
     (asks.seq, asks.body) = (Some(3), request("four"));
     a.hear_message(&asks);
     let not_here = Body::IpRequestResponse { key: "four".into(), we_own: false, ok: true };
-    assert_eq!(a.take_said(), [not_here]);
+    assert_eq!(a.take_sent(), [not_here]);
 }
 
 #[test]
 fn a_goodbye_in_legacy_mode_is_a_takeover() {
-    let mut a = Node::beside(AutoFailback::Legacy);
+    let mut a = DropInNode::beside(AutoFailback::Legacy);
     a.hear(answer("one"));
-    a.take_said();
+    a.take_sent();
     a.hear(Body::ShutDone);
     assert_eq!(a.runs(), ["one", "two", "three"]);
-    assert_eq!(a.take_said(), []);
+    assert_eq!(a.take_sent(), []);
 }
 
 #[test]
 fn a_real_peer_of_another_mode_is_answered_in_its_own() {
-    let mut a = Node::beside(AutoFailback::Legacy);
-    a.take_said();
+    let mut a = DropInNode::beside(AutoFailback::Legacy);
+    a.take_sent();
     a.hear(Body::Starting);
     assert!(a.noted("does not have `auto_failback legacy`"));
-    assert!(a.take_said().iter().any(|body| matches!(body, Body::Resource(_))));
+    assert!(a.take_sent().iter().any(|body| matches!(body, Body::Resource(_))));
 }
 
 // ---- fencing --------------------------------------------------------------------------------------------------------
@@ -266,7 +272,7 @@ fn a_real_peer_of_another_mode_is_answered_in_its_own() {
 #[test]
 fn late_answers_of_the_device_are_none() {
     let fencing = Fencing { device: "null".into(), parameters: FencingParameters::Line("a b".into()) };
-    let mut a = Node::new(Plan { fencing: Some(fencing), ..(*plan(0, AutoFailback::On)).clone() });
+    let mut a = DropInNode::new(R1Plan { fencing: Some(fencing), ..(*plan(0, AutoFailback::On)).clone() });
     a.run(Duration::from_secs(4), false);
     assert_eq!((a.fences.len(), a.runs()), (1, vec![]));
     let first = a.fences[0];
@@ -275,7 +281,7 @@ fn late_answers_of_the_device_are_none() {
     a.event(Event::Fenced { ticket: first, outcome: FenceOutcome::Ok });
     assert!(a.runs().is_empty());
     let failed = Body::Stonith { node: "b".into(), result: "bad".into() };
-    assert!(a.take_said().contains(&failed));
+    assert!(a.take_sent().contains(&failed));
     a.run(Duration::from_millis(5100), false);
     let second = *a.fences.last().unwrap();
     assert!(a.fences.len() == 2 && second != first);
@@ -294,14 +300,14 @@ fn late_answers_of_the_device_are_none() {
 // ---- scripts --------------------------------------------------------------------------------------------------------
 
 /// Both nodes started together and have settled; each holds its own set.
-fn settled() -> Node {
-    let mut a = Node::beside(AutoFailback::On);
+fn settled() -> DropInNode {
+    let mut a = DropInNode::beside(AutoFailback::On);
     a.hear(Body::Starting);
-    let holdings = Resource { hold: Holding::Local, full: true, stable: Some(true), info: None };
+    let holdings = ResourceMessage { hold: Holding::Local, full: true, stable: Some(true), info: None };
     a.hear(Body::Resource(holdings));
     a.run(Duration::from_secs(1), true);
     assert_eq!(a.runs(), ["one", "two"]);
-    a.take_said();
+    a.take_sent();
     a
 }
 
@@ -309,15 +315,15 @@ fn settled() -> Node {
 fn scripts_order_standby_and_takeover() {
     let mut a = settled();
     a.script(&[("t", "hb_takeover"), ("rsc_hold", "all")]);
-    assert_eq!(a.take_said(), [Body::Takeover { hold: Holding::All }]);
+    assert_eq!(a.take_sent(), [Body::Takeover { hold: Holding::All }]);
     a.script(&[("t", "ask_resources"), ("rsc_hold", "failback"), ("info", "me")]);
-    assert_eq!(a.take_said(), [], "nothing foreign is here");
+    assert_eq!(a.take_sent(), [], "nothing foreign is here");
     a.script(&[("t", "ask_resources"), ("rsc_hold", "all"), ("info", "me")]);
     let offer = Body::AskResources { hold: Holding::All, step: AskStep::Me };
-    assert_eq!(a.take_said(), [offer]);
+    assert_eq!(a.take_sent(), [offer]);
     // A second order at the wrong moment is refused in the log only.
     a.script(&[("t", "ask_resources"), ("rsc_hold", "all"), ("info", "me")]);
-    assert!(a.take_said().is_empty() && a.noted("not handed over: resources are in transition"));
+    assert!(a.take_sent().is_empty() && a.noted("not handed over: resources are in transition"));
     assert!(a.answers.is_empty());
 }
 
@@ -325,7 +331,7 @@ fn scripts_order_standby_and_takeover() {
 fn a_message_of_a_script_is_completed_sent_and_shown_to_scripts() {
     let mut a = settled();
     a.script(&[("t", "backup"), ("seq", "999"), ("src", "mallory"), ("what", "all of it"), ("a-b", "kept")]);
-    let message = a.said.pop().unwrap();
+    let message = a.sent.pop().unwrap();
     assert_eq!(message.body, Body::Other { kind: "backup".into() });
     assert_eq!((message.src.as_str(), message.generation), ("a", Some(10)));
     assert!(message.seq.is_some_and(|seq| seq < 999) && message.unknown("what") == Some(b"all of it"));
@@ -335,7 +341,7 @@ fn a_message_of_a_script_is_completed_sent_and_shown_to_scripts() {
     assert_eq!((field("a-b"), field("auth")), (None, None));
 
     // The peer's messages are shown, too, except those that are handled here.
-    let mut theirs = Message::of_script("backup", &[("what".into(), "theirs".into())], "b", true);
+    let mut theirs = R1Message::of_script("backup", &[("what".into(), "theirs".into())], "b", true);
     a.peer_seq += 1;
     (theirs.src_uuid, theirs.generation) = (Some(uuid(1)), Some(20));
     (theirs.seq, theirs.unix_seconds) = (Some(a.peer_seq), 1);
@@ -379,7 +385,7 @@ fn what_a_script_may_not_say_is_refused_with_the_reason() {
     ];
     for case in cases {
         a.script(case);
-        assert_eq!((a.take_said(), a.scripts.len()), (vec![], 0), "{case:?}");
+        assert_eq!((a.take_sent(), a.scripts.len()), (vec![], 0), "{case:?}");
     }
     let refused = a.notes[before..].iter().filter(|(_, text)| text.contains("of a local script refused: "));
     assert_eq!(refused.count(), cases.len());
@@ -405,7 +411,7 @@ fn no_frame_changes_the_nodes() {
 #[test]
 fn weight_and_site_are_kept_and_shown() {
     let mut a = settled();
-    let labels = |a: &Node| {
+    let labels = |a: &DropInNode| {
         let nodes = a.director.status(now(a.at)).nodes;
         nodes.into_iter().map(|node| (node.weight, node.site)).collect::<Vec<_>>()
     };
@@ -417,7 +423,7 @@ fn weight_and_site_are_kept_and_shown() {
     assert!(a.noted("setweight for node [c], which is not in ha.cf"));
     a.script(&[("t", "setweight"), ("node", "b"), ("weight", "7")]);
     assert_eq!(labels(&a)[1].0, 7);
-    assert_eq!(a.take_said(), [Body::SetWeight { node: "b".into(), weight: 7 }]);
+    assert_eq!(a.take_sent(), [Body::SetWeight { node: "b".into(), weight: 7 }]);
 }
 
 #[test]
@@ -426,7 +432,7 @@ fn clients_of_ours_are_asked_for() {
     a.hear(Body::QueryClient { client: "ipfail".into(), from: "997".into() });
     let reply =
         |state: &str| Body::RespondClient { client: "ipfail".into(), state: state.into(), to: "997".into() };
-    assert_eq!(a.take_said(), [reply("offline")]);
+    assert_eq!(a.take_sent(), [reply("offline")]);
 }
 
 // ---- times that do not fit ------------------------------------------------------------------------------------------
@@ -436,11 +442,11 @@ fn a_peer_that_waits_no_longer_than_two_keepalives_hears_beats_in_time() {
     let slow = |keepalive| {
         let mut plan = (*plan(0, AutoFailback::Off)).clone();
         (plan.timing.keepalive, plan.timing.deadtime) = (keepalive, keepalive * 3);
-        let mut a = Node::new(plan);
+        let mut a = DropInNode::new(plan);
         a.hear(beat());
-        a.said.clear();
+        a.sent.clear();
         a.run(Duration::from_secs(12), true);
-        let beats = a.said.iter().filter(|message| matches!(message.body, Body::Status(_))).count();
+        let beats = a.sent.iter().filter(|message| matches!(message.body, Body::Status(_))).count();
         (
             beats,
             a.notes

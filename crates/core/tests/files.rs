@@ -11,13 +11,13 @@ use locum_core::{
         action::Operation,
         event::{Carrier, Event},
         identity::{GroupIndex, NodeIndex, ResourceId},
-        keys::{Key, Keys, Method},
+        keys::{AuthMethod, Key, Keys},
         resource::{Agent, Resource},
         time::{Duration, Instant},
     },
     r1::{
         message::Uuid,
-        plan::{AutoFailback, Group, Plan},
+        plan::{AutoFailback, R1Group, R1Plan},
     },
 };
 use proptest::prelude::*;
@@ -26,23 +26,23 @@ const SECOND: Duration = Duration::from_secs(1);
 const ALL_OF: [AutoFailback; 2] = [AutoFailback::On, AutoFailback::Off];
 
 /// A plan with these lines of haresources, each a node and its resources.
-fn with(me: usize, failback: AutoFailback, lines: &[(usize, &[&str])]) -> Arc<Plan> {
+fn with(me: usize, failback: AutoFailback, lines: &[(usize, &[&str])]) -> Arc<R1Plan> {
     let resource = |text: &&str| Resource {
         text: (*text).into(),
         script: (*text).into(),
         args: vec![],
         agent: Agent::Script,
     };
-    let group = |(node, resources): &(usize, &[&str])| Group {
+    let group = |(node, resources): &(usize, &[&str])| R1Group {
         node: NodeIndex(*node),
         key: resources[0].into(),
         resources: resources.iter().map(resource).collect(),
     };
-    Arc::new(Plan { groups: lines.iter().map(group).collect(), ..Arc::unwrap_or_clone(plan(me, failback)) })
+    Arc::new(R1Plan { groups: lines.iter().map(group).collect(), ..Arc::unwrap_or_clone(plan(me, failback)) })
 }
 
 /// The usual beginner's error: each file names its own node. The address is written in two forms, but is the same.
-fn each_its_own(failback: AutoFailback) -> [Arc<Plan>; 2] {
+fn each_its_own(failback: AutoFailback) -> [Arc<R1Plan>; 2] {
     [
         with(0, failback, &[(0, &["10.8.0.50/24/eth0"]), (0, &["web"])]),
         with(1, failback, &[(1, &["IPaddr2::10.8.0.50"]), (0, &["web"])]),
@@ -122,7 +122,7 @@ fn an_address_more_on_one_node_is_said_on_both() {
 
 /// Files with this many lines of up to this many bytes, the same on both nodes except for one line. That line names
 /// another node, with the other form of its address.
-fn with_one_disputed(seed: u64, lines: usize, bytes: usize, disputed: usize) -> [Arc<Plan>; 2] {
+fn with_one_disputed(seed: u64, lines: usize, bytes: usize, disputed: usize) -> [Arc<R1Plan>; 2] {
     [0, 1].map(|me| {
         let texts = |n: usize| [format!("script{n}"), format!("data{n}::{}", "x".repeat((n * 7919) % bytes))];
         let texts: Vec<[String; 2]> = (0..lines).map(texts).collect();
@@ -264,7 +264,7 @@ fn however_they_come_and_go_one_owns() {
 fn another_key_is_said_on_both_nodes_as_long_as_it_lasts() {
     let mut pair = Pair::new(AutoFailback::On);
     let other =
-        || Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret: b"x".to_vec() }]).unwrap();
+        || Keys::new(1, vec![Key { number: 1, method: AuthMethod::Sha1, secret: b"x".to_vec() }]).unwrap();
     pair.run(SECOND * 2);
     pair.give(0, Event::Keys(other()));
     pair.run(SECOND * 3);
@@ -279,7 +279,7 @@ fn another_key_is_said_on_both_nodes_as_long_as_it_lasts() {
 }
 
 #[test]
-fn a_life_on_an_old_state_directory_is_healed_where_nothing_runs_yet() {
+fn a_start_on_an_old_state_directory_is_healed_where_nothing_runs_yet() {
     // As after a disk snapshot: the generation of an earlier start again, or that of the last one.
     for earlier in [Some(900), None] {
         let mut pair = Pair::new(AutoFailback::On);

@@ -15,7 +15,7 @@ use locum_core::{
         time::{Duration, Instant},
     },
     r1::{
-        director::{Director, Identity},
+        director::{R1Director, R1Identity},
         plan::AutoFailback,
     },
 };
@@ -23,29 +23,29 @@ use locum_core::{
 const MS: Duration = Duration::from_millis(1);
 
 /// A node whose first group has an address, and whose second has none.
-fn node(me: usize, keepalive: Duration, deadtime: Duration) -> Director {
+fn node(me: usize, keepalive: Duration, deadtime: Duration) -> R1Director {
     let mut plan = (*pair::plan(me, AutoFailback::Off)).clone();
     let ip = IpAddr::from([172, 23, 2, 14]);
     let address =
         Address { ip, prefix: None, interface: None, label: None, broadcast: None, by_route: false };
     plan.groups[0].resources[0].agent = Agent::Address(address);
     (plan.timing.keepalive, plan.timing.deadtime) = (keepalive, deadtime);
-    let identity = Identity {
+    let identity = R1Identity {
         uuid: pair::uuid(me),
         generation: 1,
         peer_heard: None,
-        stuck: Vec::new(),
+        stop_failed: Vec::new(),
         keeps: None,
         seed: 1,
     };
-    Director::new(Arc::new(plan), pair::keys(), identity, pair::now(Instant::ZERO))
+    R1Director::new(Arc::new(plan), pair::keys(), identity, pair::now(Instant::ZERO))
 }
 
 /// A group and the lease of its gate.
 type Opened = (GroupIndex, GateLease);
 
 /// Takes all waiting actions: the gates' leases, and the frames of the first link.
-fn take(director: &mut Director) -> (Vec<Opened>, Vec<Arc<[u8]>>) {
+fn take(director: &mut R1Director) -> (Vec<Opened>, Vec<Arc<[u8]>>) {
     let (mut leases, mut frames) = (Vec::new(), Vec::new());
     while let Some(action) = director.poll() {
         match action {

@@ -5,7 +5,7 @@ mod common;
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use locum_core::{
-    group::{Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
+    group::{GroupPhase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
     model::{
         action::{Action, Operation},
         event::{Outcome, Ticket},
@@ -15,7 +15,7 @@ use locum_core::{
         time::{Duration, Instant},
     },
     r1::{
-        plan::{AutoFailback, Plan},
+        plan::{AutoFailback, R1Plan},
         sets::Sets,
     },
 };
@@ -29,7 +29,7 @@ fn groups() -> (Sets, VecDeque<Action>) {
     (Sets::new(&plan(), &[]), VecDeque::new())
 }
 
-fn plan() -> Arc<Plan> {
+fn plan() -> Arc<R1Plan> {
     let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
     plan.groups[1].resources[0].agent = Agent::Address(Address {
         ip: IpAddr::from([172, 23, 2, 14]),
@@ -62,7 +62,7 @@ fn running() -> (Sets, VecDeque<Action>) {
     groups.want_set(Holding::Local, true, &mut out);
     let ticket = only(&mut out, Operation::Status);
     groups.done(T, ticket, &Outcome::Running, &mut out);
-    assert_eq!(groups.phase(GROUP), Phase::Running);
+    assert_eq!(groups.phase(GROUP), GroupPhase::Running);
     out.clear();
     (groups, out)
 }
@@ -77,7 +77,7 @@ fn an_address_is_not_stopped_while_it_is_being_put_back() {
     groups.done(T, repair, &Outcome::Ok, &mut out);
     let stop = only(&mut out, Operation::Stop);
     groups.done(T, stop, &Outcome::Ok, &mut out);
-    assert_eq!(groups.phase(GROUP), Phase::Stopped);
+    assert_eq!(groups.phase(GROUP), GroupPhase::Stopped);
 }
 
 #[test]
@@ -177,15 +177,15 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
         let stop = only(&mut out, Operation::Stop);
         groups.done(T, stop, &Outcome::Ok, &mut out);
     }
-    assert_eq!(groups.phase(GROUP), Phase::Stopped);
+    assert_eq!(groups.phase(GROUP), GroupPhase::Stopped);
 }
 
 #[test]
-fn what_an_earlier_life_left_stuck_is_stuck() {
+fn resources_an_earlier_start_could_not_stop_are_stop_failed() {
     let mut out = VecDeque::new();
     let mut groups = Sets::new(&plan(), &[ADDRESS]);
-    assert_eq!(groups.phase(GROUP), Phase::Stuck(0));
-    assert!(groups.at_rest(Holding::All) && groups.stuck(Holding::Local));
+    assert_eq!(groups.phase(GROUP), GroupPhase::Stuck(0));
+    assert!(groups.at_rest(Holding::All) && groups.stop_failed(Holding::Local));
     assert!(!groups.released(Holding::Local), "nobody may be told that it is released");
     // A stop is tried again...
     groups.want_set(Holding::Local, false, &mut out);
@@ -197,7 +197,7 @@ fn what_an_earlier_life_left_stuck_is_stuck() {
     groups.want_set(Holding::Local, true, &mut out);
     let ticket = only(&mut out, Operation::Status);
     groups.done(T, ticket, &Outcome::Running, &mut out);
-    assert_eq!(groups.phase(GROUP), Phase::Running);
+    assert_eq!(groups.phase(GROUP), GroupPhase::Running);
 }
 
 /// The start that follows a failed stop must remember what still runs.
@@ -229,7 +229,7 @@ fn a_start_that_is_given_up_stops_what_could_not_be_stopped_before() {
 }
 
 #[test]
-fn what_an_earlier_life_left_running_is_not_started_again() {
+fn resources_an_earlier_start_left_running_are_not_started_again() {
     let (mut groups, mut out) = groups();
     groups.keep_set(Holding::Local, &mut out);
     assert!(groups.is_acquired(GROUP) && groups.acquired(Holding::Local));
@@ -238,7 +238,7 @@ fn what_an_earlier_life_left_running_is_not_started_again() {
     groups.done(T, look, &Outcome::Stopped, &mut out);
     let repair = only(&mut out, Operation::Start);
     groups.done(T, repair, &Outcome::Ok, &mut out);
-    assert_eq!((runs(&mut out), groups.phase(GROUP)), (vec![], Phase::Running));
+    assert_eq!((runs(&mut out), groups.phase(GROUP)), (vec![], GroupPhase::Running));
     // Stopped while its status is asked: the stop waits, as during a repair.
     let (mut groups, mut out) = self::groups();
     groups.keep_set(Holding::Local, &mut out);

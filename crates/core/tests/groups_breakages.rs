@@ -20,7 +20,7 @@ fn every_breakage_turns_its_scenario_red() {
         (Breakage::MissingIsTriedAgain, world::what_has_no_agent_here_fails_once_and_is_stopped),
         (Breakage::MissingCannotBeStopped, world::what_has_no_agent_here_fails_once_and_is_stopped),
         (Breakage::LongStartAwaited, world::a_long_start_that_nobody_wants_is_ended),
-        (Breakage::OlderLifeIgnored, older::they_agree_within_a_deadtime),
+        (Breakage::OlderRunIgnored, older::they_agree_within_a_deadtime),
         (Breakage::NoPauseAfterFailure, world::what_fails_at_once_is_not_tried_at_once_again),
     ];
     for (breakage, scenario) in table {

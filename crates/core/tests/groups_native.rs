@@ -7,7 +7,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use locum_core::{
-    group::{CALM, News, Phase},
+    group::{CALM, GroupEvent, GroupPhase},
     model::{action::Operation, event::Outcome, time::Duration},
 };
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn what_runs_is_asked_at_its_period_and_no_two_at_the_same_moment() {
     world.rest();
     world.unwant();
     world.rest();
-    assert_eq!((world.groups.deadline(), world.phase()), (None, Phase::Stopped));
+    assert_eq!((world.groups.deadline(), world.phase()), (None, GroupPhase::Stopped));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn old_failures_are_forgotten() {
         world.pass(WITHIN);
         world.rest();
     }
-    assert_eq!(world.phase(), Phase::Running);
+    assert_eq!(world.phase(), GroupPhase::Running);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_failed_start_counts_too() {
     for member in [1, 0] {
         world.end_one(Stop, member, Outcome::Ok);
     }
-    assert_eq!(world.news, [News::Restarting(GROUP), News::Failed(GROUP)]);
+    assert_eq!(world.events, [GroupEvent::Restarting(GROUP), GroupEvent::Failed(GROUP)]);
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn an_answer_about_an_earlier_run_says_nothing_of_this_one() {
     while let Some(ticket) = world.asked.keys().find(|ticket| **ticket != late).copied() {
         world.end(ticket, Outcome::Ok);
     }
-    assert_eq!(world.phase(), Phase::Running);
+    assert_eq!(world.phase(), GroupPhase::Running);
     world.end(late, Outcome::Stopped);
-    assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 1));
+    assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (GroupPhase::Running, 1));
     // That member is still asked again.
     world.monitor(2, &Outcome::Stopped);
     assert_eq!(world.groups.restarts(GROUP, world.now), 2);
@@ -112,7 +112,7 @@ fn a_monitor_under_way_does_not_hold_up_a_stop() {
     for member in [2, 1, 0] {
         world.end_one(Stop, member, Outcome::Ok);
     }
-    assert_eq!(world.news, [News::Stopped(GROUP)]);
+    assert_eq!(world.events, [GroupEvent::Stopped(GROUP)]);
 }
 
 #[test]
@@ -130,11 +130,14 @@ fn what_lost_its_agent_while_it_ran_is_not_taken_for_stopped() {
     world.end_one(Status, 2, missing());
     world.end_one(Kill, 2, Outcome::Ok);
     world.end_one(Status, 2, missing());
-    assert_eq!((world.phase(), &world.news[..]), (Phase::Stuck(2), &[News::Stuck(GROUP)][..]));
+    assert_eq!(
+        (world.phase(), &world.events[..]),
+        (GroupPhase::Stuck(2), &[GroupEvent::StopFailed(GROUP)][..])
+    );
     // Its agent is back: it can be stopped.
     world.unwant();
     world.rest();
-    assert_eq!(world.news.last(), Some(&News::Stopped(GROUP)));
+    assert_eq!(world.events.last(), Some(&GroupEvent::Stopped(GROUP)));
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn what_fails_at_once_waits_longer_each_time_and_no_longer_when_it_has_run() {
     }
     assert_eq!(pauses, [0, 1, 2, 4, 8]);
     world.rest();
-    assert_eq!(world.phase(), Phase::Running);
+    assert_eq!(world.phase(), GroupPhase::Running);
     world.pass(CALM);
     world.rest();
     world.monitor(2, &Outcome::Stopped);
@@ -176,14 +179,14 @@ fn what_waits_for_its_pause_is_left_alone_when_nobody_wants_it_and_begins_when_a
             world.end_one(Start, 0, Outcome::Failed("no".into()));
             world.end_one(Stop, 0, Outcome::Ok);
         }
-        assert_eq!((world.asked(), world.phase()), (vec![], Phase::Starting(0)));
+        assert_eq!((world.asked(), world.phase()), (vec![], GroupPhase::Starting(0)));
     };
     let mut world = World::new(9);
     world.want(1);
     fails(&mut world);
     world.unwant();
     world.rest();
-    assert_eq!((world.phase(), world.groups.deadline()), (Phase::Stopped, None));
+    assert_eq!((world.phase(), world.groups.deadline()), (GroupPhase::Stopped, None));
     let mut world = World::new(9);
     world.want(1);
     fails(&mut world);
@@ -191,7 +194,7 @@ fn what_waits_for_its_pause_is_left_alone_when_nobody_wants_it_and_begins_when_a
     world.groups.forgive(&mut world.out);
     world.pass(Duration::ZERO);
     world.rest();
-    assert_eq!((world.phase(), world.groups.paused(GROUP)), (Phase::Running, None));
+    assert_eq!((world.phase(), world.groups.paused(GROUP)), (GroupPhase::Running, None));
 }
 
 // ---- epochs -----------------------------------------------------------------
@@ -217,7 +220,7 @@ fn what_is_being_stopped_is_stopped_before_it_starts_under_another_epoch() {
     world.end_one(Stop, 0, Outcome::Ok);
     assert_eq!(world.end_one(Status, 0, Outcome::Ok).epoch, epoch(2));
     world.rest();
-    assert_eq!((world.phase(), &world.epochs[0]), (Phase::Running, &epoch(2)));
+    assert_eq!((world.phase(), &world.epochs[0]), (GroupPhase::Running, &epoch(2)));
     // Under the same epoch it is started again at once.
     world.unwant();
     world.want(2);
@@ -239,7 +242,7 @@ fn an_address_that_is_being_stopped_is_not_put_back() {
     world.lose_address();
     assert_eq!(world.asked(), [(Stop, 0)]);
     world.rest();
-    assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+    assert_eq!((world.phase(), world.runs), (GroupPhase::Running, [true; MEMBERS]));
 }
 
 /// The group was given up because its first member failed. It is wanted again while the last member is being stopped.
@@ -254,18 +257,18 @@ fn what_failed_is_stopped_before_it_is_started_again() {
     }
     assert_eq!(world.asked(), [(Status, 0)]);
     world.rest();
-    assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+    assert_eq!((world.phase(), world.runs), (GroupPhase::Running, [true; MEMBERS]));
 }
 
 /// A group is stop-failed at a member. It is started again from the left and does not get that far. That member is
 /// stopped first, and the members below it that were not started do not count as running.
 #[test]
-fn what_was_not_started_below_a_stuck_member_is_started() {
+fn members_below_a_stop_failed_one_are_started() {
     for again in [World::want as fn(&mut World, u64), |world, round| {
         for rung in [Stop, Terminate, Kill] {
             world.end_one(rung, 2, Outcome::TimedOut);
         }
-        assert_eq!(world.phase(), Phase::Stuck(2));
+        assert_eq!(world.phase(), GroupPhase::Stuck(2));
         world.unwant();
         world.wait();
         world.want(round);
@@ -288,7 +291,7 @@ fn what_was_not_started_below_a_stuck_member_is_started() {
         world.end_one(Stop, 2, Outcome::Ok);
         assert_eq!(world.asked(), [(Stop, 1)]);
         world.rest();
-        assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+        assert_eq!((world.phase(), world.runs), (GroupPhase::Running, [true; MEMBERS]));
     }
 }
 
@@ -314,29 +317,35 @@ fn only_it_does_not_run_is_the_end_of_the_ladder() {
             world.end_one(operation, 2, outcome);
         }
         world.end_one(Status, 2, last);
-        assert_eq!((world.phase(), &world.news[..]), (Phase::Stuck(2), &[News::Stuck(GROUP)][..]));
+        assert_eq!(
+            (world.phase(), &world.events[..]),
+            (GroupPhase::Stuck(2), &[GroupEvent::StopFailed(GROUP)][..])
+        );
     }
     let mut world = World::running(1);
     world.unwant();
     world.end_one(Stop, 2, Outcome::TimedOut);
     world.end_one(Terminate, 2, Outcome::TimedOut);
     world.end_one(Kill, 2, Outcome::Failed("process 7 does not die".into()));
-    assert_eq!(world.phase(), Phase::Stuck(2));
+    assert_eq!(world.phase(), GroupPhase::Stuck(2));
     // The next stop begins at the first rung.
     world.unwant();
     assert_eq!(world.asked(), [(Stop, 2)]);
     world.rest();
-    assert_eq!(world.phase(), Phase::Stopped);
+    assert_eq!(world.phase(), GroupPhase::Stopped);
 }
 
 #[test]
-fn what_is_to_be_started_again_and_does_not_stop_is_stuck() {
+fn a_restart_whose_stop_fails_is_stop_failed() {
     let mut world = World::running(1);
     world.monitor(2, &Outcome::Stopped);
     world.end_one(Stop, 2, Outcome::TimedOut);
     world.end_one(Terminate, 2, Outcome::TimedOut);
     world.end_one(Kill, 2, Outcome::TimedOut);
-    assert_eq!((world.phase(), world.news.last()), (Phase::Stuck(2), Some(&News::Stuck(GROUP))));
+    assert_eq!(
+        (world.phase(), world.events.last()),
+        (GroupPhase::Stuck(2), Some(&GroupEvent::StopFailed(GROUP)))
+    );
 }
 
 // ---- frozen -----------------------------------------------------------------
@@ -347,7 +356,7 @@ fn a_frozen_group_is_watched_and_nothing_is_done() {
     world.freeze(true);
     world.monitor(1, &Outcome::Stopped);
     world.monitor(1, &Outcome::Stopped);
-    assert_eq!((world.phase(), &world.news[..]), (Phase::Running, &[][..]));
+    assert_eq!((world.phase(), &world.events[..]), (GroupPhase::Running, &[][..]));
     assert_eq!(world.groups.complaints(GROUP).collect::<Vec<_>>(), [("m1", "it does not run")]);
     assert_eq!(world.notes.iter().filter(|note| note.contains("frozen")).count(), 1);
     // An administrator has repaired it by hand.
@@ -369,16 +378,16 @@ fn what_is_wanted_of_a_frozen_group_is_done_afterwards() {
     let mut world = World::running(1);
     world.freeze(true);
     world.unwant();
-    assert_eq!((world.asked(), world.phase()), (vec![], Phase::Running));
+    assert_eq!((world.asked(), world.phase()), (vec![], GroupPhase::Running));
     world.freeze(false);
     assert_eq!(world.asked(), [(Stop, 2)]);
     // The group is frozen in the middle of it; the operation under way ends.
     world.freeze(true);
     world.end_one(Stop, 2, Outcome::Ok);
-    assert_eq!((world.asked(), world.phase()), (vec![], Phase::Stopping(1)));
+    assert_eq!((world.asked(), world.phase()), (vec![], GroupPhase::Stopping(1)));
     world.freeze(false);
     world.rest();
-    assert_eq!(world.phase(), Phase::Stopped);
+    assert_eq!(world.phase(), GroupPhase::Stopped);
     world.freeze(true);
     world.want(2);
     assert_eq!(world.asked(), []);
@@ -386,7 +395,7 @@ fn what_is_wanted_of_a_frozen_group_is_done_afterwards() {
     world.end_one(Status, 0, Outcome::Ok);
     world.freeze(true);
     world.end_one(Start, 0, Outcome::Ok);
-    assert_eq!(world.phase(), Phase::Starting(1));
+    assert_eq!(world.phase(), GroupPhase::Starting(1));
     world.unwant();
     world.freeze(false);
     assert_eq!(world.asked(), [(Stop, 1)], "nobody wants it any more");
@@ -470,10 +479,10 @@ proptest! {
         world.rest();
         world.unwant();
         world.rest();
-        prop_assert_eq!(world.phase(), Phase::Stopped);
+        prop_assert_eq!(world.phase(), GroupPhase::Stopped);
         world.want(9);
         world.rest();
-        prop_assert_eq!(world.phase(), Phase::Running);
+        prop_assert_eq!(world.phase(), GroupPhase::Running);
         prop_assert!(world.epochs.iter().all(|under| *under == epoch(9)));
     }
 }

@@ -4,22 +4,22 @@ use std::{fs, path::Path};
 
 use locum_core::{
     config::{
-        Files, Options, Severity, check,
+        CheckOptions, HaFiles, Severity, check,
         import::{Imported, OwnAddress, import},
         locum_toml,
     },
     model::identity::NodeIndex,
     native::plan as native,
-    r1::plan::Plan,
+    r1::plan::R1Plan,
 };
 
-fn plan(ha_cf: &str, haresources: &str) -> Plan {
-    let files = Files {
+fn plan(ha_cf: &str, haresources: &str) -> R1Plan {
+    let files = HaFiles {
         ha_cf: Some(ha_cf.as_bytes()),
         authkeys: Some(b"auth 1\n1 sha1 k\n"),
         haresources: Some(haresources.as_bytes()),
     };
-    let checked = check(&files, "web1", &Options::default());
+    let checked = check(&files, "web1", &CheckOptions::default());
     checked.plan.unwrap_or_else(|| panic!("{:?}", checked.diags))
 }
 
@@ -32,14 +32,15 @@ fn own(ips: &[(&str, &str)]) -> Vec<OwnAddress> {
 }
 
 /// The plan of the imported file. It must pass the check and run the same resources as the old plan.
-fn round(old: &Plan, imported: &Imported) -> native::Plan {
+fn round(old: &R1Plan, imported: &Imported) -> native::NativePlan {
     let me = &old.nodes[old.me.0];
     let checked = locum_toml::check(imported.text.as_bytes(), me);
     let errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error).collect::<Vec<_>>();
     let new = checked.plan.unwrap_or_else(|| panic!("{errors:#?}\n{}", imported.text));
     assert_eq!(new.groups.len(), old.groups.len());
     for group in &old.groups {
-        let same = |it: &&native::Group| it.resources.iter().map(|it| &it.runs).eq(group.resources.iter());
+        let same =
+            |it: &&native::NativeGroup| it.resources.iter().map(|it| &it.runs).eq(group.resources.iter());
         let found = new.groups.iter().find(same).unwrap_or_else(|| panic!("{group:?}\n{}", imported.text));
         let preferred = &old.nodes[group.node.0];
         assert_eq!(found.prefer.iter().map(|node| &new.nodes[node.0].name).collect::<Vec<_>>(), [preferred]);
@@ -56,13 +57,13 @@ fn everything_that_heartbeat_was_recorded_with_passes_the_check() {
         let dir = entry.unwrap().path();
         let [ha_cf, authkeys, haresources] =
             ["ha.cf", "authkeys", "haresources"].map(|name| fs::read(dir.join(name)).ok());
-        let files = Files {
+        let files = HaFiles {
             ha_cf: ha_cf.as_deref(),
             authkeys: authkeys.as_deref(),
             haresources: haresources.as_deref(),
         };
         for node in ["clustnode1", "clustnode2"] {
-            let Some(old) = check(&files, node, &Options::default()).plan else { continue };
+            let Some(old) = check(&files, node, &CheckOptions::default()).plan else { continue };
             let imported = import(&old, &own(&[("eth0", "10.77.0.1"), ("eth1", "10.88.0.1")]));
             if imported.open.is_empty() {
                 round(&old, &imported);
@@ -112,11 +113,11 @@ fn what_changes_its_meaning_is_said() {
     assert_eq!(new.local.logging.logfile.as_deref(), Some("/var/log/ha"));
     let eth0 = new.links.iter().find(|link| link.name == "eth0").unwrap();
     let ips = eth0.ends.iter().map(|end| match end {
-        Some(native::End::Address { ip, .. }) => ip.to_string(),
+        Some(native::LinkEnd::Address { ip, .. }) => ip.to_string(),
         other => panic!("{other:?}"),
     });
     assert_eq!(ips.collect::<Vec<_>>(), ["10.0.0.1", "10.0.0.2"]);
-    assert_eq!(new.me, native::Member::Node(NodeIndex(0)));
+    assert_eq!(new.me, native::NativeMember::Node(NodeIndex(0)));
 }
 
 #[test]

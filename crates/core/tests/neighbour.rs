@@ -13,27 +13,27 @@ use locum_core::{
         event::{Event, Source},
         holding::Holding,
         identity::LinkIndex,
-        keys::{Key, Keys, Method},
+        keys::{AuthMethod, Key, Keys},
         logging::Logging,
         order::Order,
         time::{Duration, Instant},
     },
     r1::{
-        director::{Director, Identity},
-        message::{AskStep, Body, Message, NodeState, Resource, Status as Beat},
-        plan::{AutoFailback, Plan},
-        status::Status,
+        director::{R1Director, R1Identity},
+        message::{AskStep, Body, NodeState, R1Message, ResourceMessage, StatusMessage as Beat},
+        plan::{AutoFailback, R1Plan},
+        status::R1Status,
     },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn status(pair: &Pair, n: usize) -> Status {
+fn status(pair: &Pair, n: usize) -> R1Status {
     pair.nodes[n].director.status(now(pair.now))
 }
 
-fn read(bytes: &[u8]) -> Message {
-    Message::parse(&frame::authenticate(bytes, &keys()).expect("authentic")).expect("a message")
+fn read(bytes: &[u8]) -> R1Message {
+    R1Message::parse(&frame::authenticate(bytes, &keys()).expect("authentic")).expect("a message")
 }
 
 fn beat(dead_ms: u64) -> Body {
@@ -42,7 +42,7 @@ fn beat(dead_ms: u64) -> Body {
 
 /// A frame of node a, signed with the right key.
 fn forge(body: Body, seq: Option<u64>, generation: u64) -> Vec<u8> {
-    let mut message = Message::new(body, "a");
+    let mut message = R1Message::new(body, "a");
     message.src_uuid = Some(uuid(0));
     message.seq = seq;
     message.generation = Some(generation);
@@ -170,7 +170,7 @@ fn a_recording_does_not_hold_a_link_up() {
 }
 
 #[test]
-fn a_dead_peers_last_word_played_again_does_not_hold_a_link_up() {
+fn a_dead_peers_last_message_replayed_does_not_hold_a_link_up() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.run(SECOND);
     pair.ask(0, Order::Standby(Holding::Local));
@@ -188,7 +188,7 @@ fn a_dead_peers_last_word_played_again_does_not_hold_a_link_up() {
 }
 
 #[test]
-fn recorded_acknowledgements_of_an_earlier_life_of_ours_do_not_stop_retransmission() {
+fn recorded_acknowledgements_of_our_earlier_start_do_not_stop_retransmission() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.recording = true;
     pair.run(SECOND * 10);
@@ -230,7 +230,7 @@ fn counters_add_up_and_nothing_is_printed_raw() {
     for (src, with_uuid) in
         [("b", true), ("b", false), ("c", false), ("../b", false), (nasty, false), ("", false)]
     {
-        let mut message = Message::new(beat(1000), src);
+        let mut message = R1Message::new(beat(1000), src);
         message.src_uuid = with_uuid.then_some(uuid(0));
         (message.seq, message.generation) = (Some(1), Some(generation));
         message.unix_seconds = 1_000_000_000;
@@ -285,7 +285,7 @@ fn numbers_at_their_ends_do_not_kill() {
                     Body::NakRexmit { seq: first, reason: "x".into() },
                     Body::Ack { seq: first },
                     Body::Starting,
-                    Body::Resource(Resource {
+                    Body::Resource(ResourceMessage {
                         hold: Holding::All,
                         full: first % 2 == 0,
                         stable: Some(second % 2 == 0),
@@ -329,7 +329,7 @@ fn a_mad_peer_leaves_nothing_behind() {
             let body = match pair.random(14) {
                 0..=3 => beat(pair.random(3000)),
                 4 => Body::Starting,
-                5 | 6 => Body::Resource(Resource {
+                5 | 6 => Body::Resource(ResourceMessage {
                     hold: set,
                     full: pair.random(2) == 0,
                     stable: pair.pick(&[None, Some(true), Some(false)]),
@@ -363,23 +363,23 @@ fn a_mad_peer_leaves_nothing_behind() {
 
 #[test]
 fn log_badpack_off_silences_wrong_keys_alone() {
-    let other = Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret: b"another".to_vec() }])
+    let other = Keys::new(1, vec![Key { number: 1, method: AuthMethod::Sha1, secret: b"another".to_vec() }])
         .expect("keys");
     let mut frame = vec![];
-    Message::new(beat(1000), "b").emit(Framing::Netstring, &other, true, &mut frame);
+    R1Message::new(beat(1000), "b").emit(Framing::Netstring, &other, true, &mut frame);
     let start = now(Instant::from_millis(1000));
     for bad_packets in [true, false] {
         let logging = Logging { bad_packets, ..Logging::default() };
-        let plan = Plan { logging, ..Plan::clone(&plan(0, AutoFailback::On)) };
-        let identity = Identity {
+        let plan = R1Plan { logging, ..R1Plan::clone(&plan(0, AutoFailback::On)) };
+        let identity = R1Identity {
             uuid: uuid(0),
             generation: 7,
             peer_heard: None,
-            stuck: Vec::new(),
+            stop_failed: Vec::new(),
             keeps: None,
             seed: 1,
         };
-        let mut director = Director::new(Arc::new(plan), keys(), identity, start);
+        let mut director = R1Director::new(Arc::new(plan), keys(), identity, start);
         for bytes in [frame.as_slice(), b"noise"] {
             let from = Source::Udp(([10, 0, 0, if bytes == b"noise" { 8 } else { 9 }], 694).into());
             director.handle(start, Event::Frame { link: LinkIndex(0), from, bytes });

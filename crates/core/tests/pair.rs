@@ -169,7 +169,7 @@ fn a_leaving_node_is_followed_at_once() {
 }
 
 #[test]
-fn alone_a_node_takes_everything_after_initdead() {
+fn a_lone_node_takes_everything_after_initdead() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.power_off(1);
     pair.run(Duration::from_millis(2990));

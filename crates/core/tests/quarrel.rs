@@ -14,13 +14,13 @@ use locum_core::{
         order::{Answer, Order},
         time::{Duration, Instant},
     },
-    r1::{plan::AutoFailback, status::Status},
+    r1::{plan::AutoFailback, status::R1Status},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const MODES: [AutoFailback; 2] = [AutoFailback::On, AutoFailback::Off];
 
-fn status(pair: &Pair, n: usize) -> Status {
+fn status(pair: &Pair, n: usize) -> R1Status {
     pair.nodes[n].director.status(now(pair.now))
 }
 

@@ -87,7 +87,7 @@ fn what_moves_for_longer_than_a_minute_is_not_waited_for() {
     pair.run(SHORT);
     pair.agent_delay = 1_000_000;
     pair.ask(0, Order::Standby(Holding::Local));
-    pair.ask(0, Order::Renew);
+    pair.ask(0, Order::Reload);
     pair.run(Duration::from_secs(59));
     assert_eq!(pair.nodes[0].answers, []);
     pair.run(Duration::from_secs(2));
@@ -97,7 +97,7 @@ fn what_moves_for_longer_than_a_minute_is_not_waited_for() {
 }
 
 #[test]
-fn who_leaves_is_not_renewed() {
+fn a_leaving_node_is_not_reloaded() {
     for is_asked_first in [true, false] {
         let mut pair = Pair::new(AutoFailback::On);
         pair.run(SHORT);
@@ -106,11 +106,11 @@ fn who_leaves_is_not_renewed() {
         if is_asked_first {
             // The reload waits for the end of the hand-over; then the node leaves.
             pair.ask(0, Order::Standby(Holding::Local));
-            pair.ask(0, Order::Renew);
+            pair.ask(0, Order::Reload);
             pair.ask(0, Order::Leave);
         } else {
             pair.ask(0, Order::Leave);
-            pair.ask(0, Order::Renew);
+            pair.ask(0, Order::Reload);
         }
         pair.run(Duration::from_secs(20));
         let answers = &pair.nodes[0].answers;

@@ -36,14 +36,14 @@ use locum_core::{
         time::{Instant, Now},
     },
     r1::{
-        director::{Director, Identity},
-        message::{Body, Message, NodeState, Resource, Status},
-        plan::Plan,
+        director::{R1Director, R1Identity},
+        message::{Body, NodeState, R1Message, ResourceMessage, StatusMessage},
+        plan::R1Plan,
     },
 };
 
 /// One run of one node's daemon: from its start to its end, over one or more captures.
-struct Life {
+struct DaemonRun {
     /// Number of the node: 1 or 2.
     node: usize,
     start: Start,
@@ -94,18 +94,18 @@ const fn from(begin: f64, part: Part) -> Part {
     Part { window: (begin, part.window.1), ..part }
 }
 
-const fn life(node: usize, parts: &'static [Part]) -> Life {
-    Life { node, start: Start::Seen, parts }
+const fn daemon_run(node: usize, parts: &'static [Part]) -> DaemonRun {
+    DaemonRun { node, start: Start::Seen, parts }
 }
 
-const fn mid_life(node: usize, parts: &'static [Part]) -> Life {
-    Life { node, start: Start::MadeUp, parts }
+const fn mid_run(node: usize, parts: &'static [Part]) -> DaemonRun {
+    DaemonRun { node, start: Start::MadeUp, parts }
 }
 
 const STANDBY: Order = Order::Standby(Holding::All);
 
-const LIVES: &[Life] = &[
-    life(
+const RUNS: &[DaemonRun] = &[
+    daemon_run(
         1,
         &[
             whole("01-first-node-start"),
@@ -115,7 +115,7 @@ const LIVES: &[Life] = &[
             until(2.416, whole("05-poweroff-takeover")),
         ],
     ),
-    life(
+    daemon_run(
         2,
         &[
             whole("02-second-node-joins"),
@@ -126,36 +126,39 @@ const LIVES: &[Life] = &[
             whole("07-graceful-stop"),
         ],
     ),
-    life(1, &[whole("06-return-and-failback"), part("07-graceful-stop", &[(1.28, Order::Leave)])]),
-    mid_life(1, &[until(2.69, whole("05b-kill9-takeover"))]),
-    mid_life(2, &[whole("05b-kill9-takeover")]),
-    mid_life(1, &[Part { deaf: (2.709, 28.697), ..until(40.0, whole("08-link-cut-and-heal")) }]),
-    mid_life(2, &[Part { deaf: (2.709, 28.697), ..until(40.0, whole("08-link-cut-and-heal")) }]),
-    life(1, &[from(40.0, whole("08-link-cut-and-heal"))]),
-    life(2, &[from(40.0, whole("08-link-cut-and-heal"))]),
-    mid_life(1, &[part("09-packet-loss", &[(26.27, STANDBY)])]),
-    mid_life(2, &[whole("09-packet-loss")]),
-    life(1, &[part("10-md5-two-bcast-links", &[(34.494, STANDBY), (56.671, Order::Leave)])]),
-    life(2, &[part("10-md5-two-bcast-links", &[(50.5, Order::Leave)])]),
-    life(1, &[part("11-sha1-mcast", &[(35.317, STANDBY), (49.504, Order::Leave)])]),
-    life(2, &[part("11-sha1-mcast", &[(43.384, Order::Leave)])]),
-    life(1, &[part("12-netstring-md5", &[(34.403, Order::Leave)])]),
-    life(2, &[part("12-netstring-md5", &[(28.341, Order::Leave)])]),
-    life(1, &[until(45.1, part(SERIAL, &[(32.9, STANDBY)]))]),
-    life(2, &[part(SERIAL, &[(58.5, Order::Leave)])]),
-    life(1, &[until(52.492, whole("14-ucast-sha1-nofailback"))]),
-    life(1, &[from(60.0, part("14-ucast-sha1-nofailback", &[(102.489, Order::Leave)]))]),
-    life(2, &[part("14-ucast-sha1-nofailback", &[(96.397, Order::Leave)])]),
-    life(1, &[whole("15-bad-auth")]),
-    life(2, &[whole("15-bad-auth")]),
-    life(1, &[whole("16-auth-index-differs")]),
-    life(2, &[whole("16-auth-index-differs")]),
-    life(1, &[part("17-legacy-failback", &[(37.634, Order::Leave)])]),
-    life(2, &[whole("17-legacy-failback")]),
-    life(1, &[until(27.665, whole("18-stonith-null"))]),
-    life(2, &[whole("18-stonith-null")]),
-    life(1, &[Part { no_echo: (24.905, 58.58), ..whole("19-ping-ipfail") }, whole("20-admin-messages")]),
-    life(2, &[whole("19-ping-ipfail"), whole("20-admin-messages")]),
+    daemon_run(1, &[whole("06-return-and-failback"), part("07-graceful-stop", &[(1.28, Order::Leave)])]),
+    mid_run(1, &[until(2.69, whole("05b-kill9-takeover"))]),
+    mid_run(2, &[whole("05b-kill9-takeover")]),
+    mid_run(1, &[Part { deaf: (2.709, 28.697), ..until(40.0, whole("08-link-cut-and-heal")) }]),
+    mid_run(2, &[Part { deaf: (2.709, 28.697), ..until(40.0, whole("08-link-cut-and-heal")) }]),
+    daemon_run(1, &[from(40.0, whole("08-link-cut-and-heal"))]),
+    daemon_run(2, &[from(40.0, whole("08-link-cut-and-heal"))]),
+    mid_run(1, &[part("09-packet-loss", &[(26.27, STANDBY)])]),
+    mid_run(2, &[whole("09-packet-loss")]),
+    daemon_run(1, &[part("10-md5-two-bcast-links", &[(34.494, STANDBY), (56.671, Order::Leave)])]),
+    daemon_run(2, &[part("10-md5-two-bcast-links", &[(50.5, Order::Leave)])]),
+    daemon_run(1, &[part("11-sha1-mcast", &[(35.317, STANDBY), (49.504, Order::Leave)])]),
+    daemon_run(2, &[part("11-sha1-mcast", &[(43.384, Order::Leave)])]),
+    daemon_run(1, &[part("12-netstring-md5", &[(34.403, Order::Leave)])]),
+    daemon_run(2, &[part("12-netstring-md5", &[(28.341, Order::Leave)])]),
+    daemon_run(1, &[until(45.1, part(SERIAL, &[(32.9, STANDBY)]))]),
+    daemon_run(2, &[part(SERIAL, &[(58.5, Order::Leave)])]),
+    daemon_run(1, &[until(52.492, whole("14-ucast-sha1-nofailback"))]),
+    daemon_run(1, &[from(60.0, part("14-ucast-sha1-nofailback", &[(102.489, Order::Leave)]))]),
+    daemon_run(2, &[part("14-ucast-sha1-nofailback", &[(96.397, Order::Leave)])]),
+    daemon_run(1, &[whole("15-bad-auth")]),
+    daemon_run(2, &[whole("15-bad-auth")]),
+    daemon_run(1, &[whole("16-auth-index-differs")]),
+    daemon_run(2, &[whole("16-auth-index-differs")]),
+    daemon_run(1, &[part("17-legacy-failback", &[(37.634, Order::Leave)])]),
+    daemon_run(2, &[whole("17-legacy-failback")]),
+    daemon_run(1, &[until(27.665, whole("18-stonith-null"))]),
+    daemon_run(2, &[whole("18-stonith-null")]),
+    daemon_run(
+        1,
+        &[Part { no_echo: (24.905, 58.58), ..whole("19-ping-ipfail") }, whole("20-admin-messages")],
+    ),
+    daemon_run(2, &[whole("19-ping-ipfail"), whole("20-admin-messages")]),
 ];
 
 const SERIAL: &str = "13-serial";
@@ -394,7 +397,7 @@ const DIFFERENCES: &[Difference] = &[
 fn the_core_says_what_the_real_node_said() {
     let mut found = BTreeMap::new();
     let mut messages = 0;
-    for life in LIVES {
+    for life in RUNS {
         for Compared { capture, real, ours } in replay(life) {
             messages += real.len();
             let lines: &mut Vec<String> = found.entry((capture, life.node)).or_default();
@@ -455,7 +458,7 @@ struct Heard {
     link: LinkIndex,
     from: Source,
     bytes: Vec<u8>,
-    message: Message,
+    message: R1Message,
 }
 
 /// The messages of the real node and of the core in one capture.
@@ -465,7 +468,7 @@ struct Compared {
     ours: Vec<String>,
 }
 
-fn replay(life: &Life) -> Vec<Compared> {
+fn replay(life: &DaemonRun) -> Vec<Compared> {
     let me = format!("clustnode{}", life.node);
     let config = config_of(life.parts[0].capture, life.node);
     let checked = common::configuration(config, &me);
@@ -476,19 +479,20 @@ fn replay(life: &Life) -> Vec<Compared> {
     let begin = |part: usize| captures[part][0].at + micros(life.parts[part].window.0.max(0.0));
     let own = captures[0].iter().find(|heard| heard.message.src == me && heard.at >= begin(0)).unwrap();
     let (uuid, generation) = (own.message.src_uuid.unwrap(), own.message.generation.unwrap());
-    let identity = Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: 7 };
+    let identity =
+        R1Identity { uuid, generation, peer_heard: None, stop_failed: Vec::new(), keeps: None, seed: 7 };
 
     let mut node = if life.start == Start::Seen {
-        Node::new(plan, keys, identity, own.at)
+        ReplayNode::new(plan, keys, identity, own.at)
     } else {
         let peer = captures[0].iter().find(|heard| heard.message.src != me && heard.message.seq.is_some());
-        Node::led_in(plan, keys, identity, peer.unwrap(), begin(0))
+        ReplayNode::led_in(plan, keys, identity, peer.unwrap(), begin(0))
     };
     let (mut real_state, mut our_state, mut results) = (None, None, vec![]);
     for (index, (part, frames)) in life.parts.iter().zip(&captures).enumerate() {
         if part.after_gap {
             node.run_to(begin(index));
-            let unseen = std::mem::take(&mut node.said);
+            let unseen = std::mem::take(&mut node.sent);
             lines(&unseen.iter().collect::<Vec<_>>(), &mut our_state);
         } else if index > 0 {
             node.skip_to(begin(index));
@@ -513,10 +517,10 @@ fn replay(life: &Life) -> Vec<Compared> {
         let of_this_life = frames.iter().map(|heard| &heard.message);
         let of_this_life =
             of_this_life.filter(|message| message.src == me && message.generation == Some(generation));
-        let real: BTreeMap<u64, &Message> =
+        let real: BTreeMap<u64, &R1Message> =
             of_this_life.filter_map(|message| Some((message.seq?, message))).collect();
-        let real: Vec<&Message> = real.into_values().collect();
-        let ours = std::mem::take(&mut node.said);
+        let real: Vec<&R1Message> = real.into_values().collect();
+        let ours = std::mem::take(&mut node.sent);
         results.push(Compared {
             capture: part.capture,
             real: lines(&real, &mut real_state),
@@ -539,7 +543,7 @@ fn is_deaf(part: &Part, frames: &[Heard], heard: &Heard) -> bool {
 }
 
 /// The compared parts of messages. `state` is the last announced status.
-fn lines(messages: &[&Message], state: &mut Option<NodeState>) -> Vec<String> {
+fn lines(messages: &[&R1Message], state: &mut Option<NodeState>) -> Vec<String> {
     let mut lines = vec![];
     for message in messages {
         match &message.body {
@@ -548,7 +552,7 @@ fn lines(messages: &[&Message], state: &mut Option<NodeState>) -> Vec<String> {
                 *state = Some(status.state);
                 lines.push(format!("status {}", status.state.word()));
             }
-            Body::Resource(Resource { hold, full, stable, info }) => {
+            Body::Resource(ResourceMessage { hold, full, stable, info }) => {
                 let full = if *full { " full" } else { "" };
                 let stable = stable.map_or("", |stable| if stable { " stable" } else { " unstable" });
                 let info = info.as_ref().map_or(String::new(), |info| format!(" {info}"));
@@ -604,7 +608,7 @@ fn config_of(capture: &str, node: usize) -> &'static str {
 }
 
 /// All frames of a capture, of both nodes.
-fn heard(capture: &str, plan: &Plan) -> Vec<Heard> {
+fn heard(capture: &str, plan: &R1Plan) -> Vec<Heard> {
     if capture == SERIAL {
         return heard_serial();
     }
@@ -647,9 +651,9 @@ fn heard_serial() -> Vec<Heard> {
     all
 }
 
-fn read(bytes: &[u8], keys: &[Keys]) -> Message {
+fn read(bytes: &[u8], keys: &[Keys]) -> R1Message {
     let authentic = keys.iter().find_map(|keys| authenticate(bytes, keys).ok()).unwrap();
-    Message::parse(&authentic).unwrap()
+    R1Message::parse(&authentic).unwrap()
 }
 
 // ---- the core in a node's place ---------------------------------------------------------------------------------
@@ -660,8 +664,8 @@ enum Input<'a> {
 }
 
 /// The core, with a driver that performs each action at once.
-struct Node {
-    director: Director,
+struct ReplayNode {
+    director: R1Director,
     keys: Keys,
     /// Time in microseconds since 1970.
     at: u64,
@@ -670,7 +674,7 @@ struct Node {
     /// The time in which no ping node answers.
     no_echo: (u64, u64),
     running: BTreeSet<ResourceId>,
-    said: Vec<Message>,
+    sent: Vec<R1Message>,
     notes: String,
     ended: bool,
 }
@@ -678,9 +682,9 @@ struct Node {
 /// How long before its first capture a node of [`Start::MadeUp`] starts, in microseconds.
 const LEAD_IN: u64 = 8_000_000;
 
-impl Node {
-    fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, at: u64) -> Self {
-        let director = Director::new(plan, keys.clone(), identity, now(at, 0));
+impl ReplayNode {
+    fn new(plan: Arc<R1Plan>, keys: Keys, identity: R1Identity, at: u64) -> Self {
+        let director = R1Director::new(plan, keys.clone(), identity, now(at, 0));
         let mut node = Self {
             director,
             keys,
@@ -688,7 +692,7 @@ impl Node {
             skipped: 0,
             no_echo: (0, 0),
             running: BTreeSet::new(),
-            said: vec![],
+            sent: vec![],
             notes: String::new(),
             ended: false,
         };
@@ -697,12 +701,15 @@ impl Node {
     }
 
     /// A node in the middle of its run: it and the peer, which held its own set only, had started together.
-    fn led_in(plan: Arc<Plan>, keys: Keys, identity: Identity, peer: &Heard, until: u64) -> Self {
+    fn led_in(plan: Arc<R1Plan>, keys: Keys, identity: R1Identity, peer: &Heard, until: u64) -> Self {
         let (me, names) = (plan.nodes[plan.me.0].clone(), plan.nodes.clone());
         let mut node = Self::new(plan, keys, identity, until - LEAD_IN);
-        let beat =
-            Body::Status(Status { state: NodeState::Active, dead_ms: Some(10_000), protocol: Some(1) });
-        let holdings = Resource { hold: Holding::Local, full: true, stable: Some(true), info: None };
+        let beat = Body::Status(StatusMessage {
+            state: NodeState::Active,
+            dead_ms: Some(10_000),
+            protocol: Some(1),
+        });
+        let holdings = ResourceMessage { hold: Holding::Local, full: true, stable: Some(true), info: None };
         let script = [
             (0, beat.clone()),
             (1, Body::RepNodes { nodes: names, deleted: vec![] }),
@@ -714,7 +721,7 @@ impl Node {
         ];
         let first = peer.message.seq.unwrap() - script.len() as u64;
         for (seq, (second, body)) in (first..).zip(script) {
-            let mut message = Message::new(body, peer.message.src.clone());
+            let mut message = R1Message::new(body, peer.message.src.clone());
             if matches!(message.body, Body::RepNodes { .. }) {
                 message.dest = Some(me.clone());
             }
@@ -734,7 +741,7 @@ impl Node {
             }));
         }
         node.run_to(until);
-        node.said.clear();
+        node.sent.clear();
         node
     }
 
@@ -780,7 +787,7 @@ impl Node {
             while let Some(action) = self.director.poll() {
                 match action {
                     Action::Send { link: LinkIndex(0), bytes } => {
-                        self.said.push(read(&bytes, std::slice::from_ref(&self.keys)));
+                        self.sent.push(read(&bytes, std::slice::from_ref(&self.keys)));
                     }
                     Action::Run { ticket, resource, operation, .. } => {
                         done.push((ticket, self.operate(resource, operation)));

@@ -36,7 +36,7 @@ pub(crate) const MACHINE_ROOT: &str = "/run/machine-root";
 
 /// The kind of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum NetworkKind {
     /// A switch with a port for each node: a node whose partner dies keeps its carrier.
     Segment,
     /// One cable between two nodes: both have carrier, or none has.
@@ -48,7 +48,7 @@ pub enum Kind {
 pub struct Network {
     /// Its name in the rack.
     pub name: String,
-    pub kind: Kind,
+    pub kind: NetworkKind,
     /// Whether each port has a relay of the lab, which can lose, delay, double and swap frames.
     pub relayed: bool,
     /// The ports of the nodes on this network.
@@ -101,7 +101,7 @@ impl Description {
     /// If an address cannot be parsed: descriptions are written by programmers.
     #[must_use]
     pub fn segment(self, name: &str, ports: &[(&str, &str, &str)]) -> Self {
-        self.network(name, Kind::Segment, ports)
+        self.network(name, NetworkKind::Segment, ports)
     }
 
     /// Adds a cable between two nodes; ports as in [`segment`](Self::segment).
@@ -110,7 +110,7 @@ impl Description {
     /// As [`segment`](Self::segment).
     #[must_use]
     pub fn crossover(self, name: &str, ports: [(&str, &str, &str); 2]) -> Self {
-        self.network(name, Kind::Crossover, &ports)
+        self.network(name, NetworkKind::Crossover, &ports)
     }
 
     /// Adds a serial line; ends are node and device name.
@@ -136,7 +136,7 @@ impl Description {
         self
     }
 
-    fn network(mut self, name: &str, kind: Kind, ports: &[(&str, &str, &str)]) -> Self {
+    fn network(mut self, name: &str, kind: NetworkKind, ports: &[(&str, &str, &str)]) -> Self {
         let port = |(node, interface, addresses): &(&str, &str, &str)| Port {
             node: (*node).into(),
             interface: (*interface).into(),
@@ -166,7 +166,7 @@ impl Description {
             if !names.insert(&network.name) {
                 return wrong(format!("there are two links {}", network.name));
             }
-            if network.kind == Kind::Crossover && network.ports.len() != 2 {
+            if network.kind == NetworkKind::Crossover && network.ports.len() != 2 {
                 return wrong(format!("{} is a cable and needs two ends", network.name));
             }
             for Port { node, interface, .. } in &network.ports {

@@ -14,9 +14,9 @@ pub enum Fault {
         cure: String,
     },
     /// Racks can be built, but this gate backend does not work on this kernel, or for this process.
-    #[error("no gate by {engine} works here: {why}")]
+    #[error("gate backend {backend} does not work here: {why}")]
     NoGate {
-        engine: &'static str,
+        backend: &'static str,
         /// The missing feature, in words.
         why: String,
     },

@@ -23,7 +23,7 @@ pub fn hold() -> io::Result<()> {
         return Err(io::Error::other("lab-node is started by a rack, never by hand"));
     }
     namespace::die_with_parent()?;
-    namespace::bury_children_unseen();
+    namespace::reap_children();
     mount::processes(Path::new("/proc"))?;
     let mut output = io::stdout();
     output.write_all(READY)?;

@@ -43,10 +43,10 @@ pub mod timeline;
 mod watch;
 
 pub use daemon::Daemon;
-pub use description::{Description, Kind, Line, Network, Port};
+pub use description::{Description, Line, Network, NetworkKind, Port};
 pub use fault::Fault;
 pub use line::LineCounters;
-pub use process::{Outcome, Process, Program, Sign};
+pub use process::{Process, ProcessSignal, Program, ProgramOutcome};
 pub use rack::{Rack, enter};
-pub use relay::{Counters, Impairment, Way};
-pub use watch::{ECHO_EVERY, Hold, LOOK_EVERY, Look, PAGE_EVERY, Page, Record, Sight};
+pub use relay::{Counters, Impairment, RelayDirection};
+pub use watch::{ECHO_EVERY, Hold, LOOK_EVERY, Look, PAGE_EVERY, Page, Record, WatchSpec};

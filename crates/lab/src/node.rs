@@ -11,7 +11,7 @@ use std::{
 
 use locum_sys::{
     gate, mount,
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{LinkChange, Netlink},
 };
 
@@ -27,7 +27,7 @@ use crate::{
 const LOOPBACK_IFINDEX: u32 = 1;
 
 /// The files and programs of a node, as the rack's hub sees them.
-pub(crate) struct Place {
+pub(crate) struct NodeFiles {
     pub(crate) root: PathBuf,
     pub(crate) name: String,
     /// The program that runs as its holder.
@@ -40,7 +40,7 @@ pub(crate) struct Place {
     pub(crate) machine_root: Option<PathBuf>,
 }
 
-impl Place {
+impl NodeFiles {
     /// The directory that becomes the node's `/run`; lost with the power.
     pub(crate) fn volatile(&self) -> PathBuf {
         self.root.join(&self.name).join("run")
@@ -60,9 +60,9 @@ pub(crate) struct Node {
 
 impl Node {
     /// Switches a node on. Called in the rack's hub.
-    pub(crate) fn switch_on(place: Place) -> Result<Self, Fault> {
-        let name = place.name.clone();
-        let room = Room::open(move || enter(&place)).doing(|| format!("start a thread for {name}"))??;
+    pub(crate) fn switch_on(files: NodeFiles) -> Result<Self, Fault> {
+        let name = files.name.clone();
+        let room = Room::open(move || enter(&files)).doing(|| format!("start a thread for {name}"))??;
         let (network, holder) = room.run(|| (namespace::network(), start_holder()));
         let (network, mut holder) =
             (network.needed("its network namespace")?, holder.needed("a holder process")?);
@@ -123,32 +123,32 @@ impl Drop for Node {
 }
 
 /// Makes the calling thread's surroundings those of the node.
-fn enter(place: &Place) -> Result<(), Fault> {
-    let all = Fresh { network: true, mounts: true, host_name: true, processes: true, ipc: true };
-    namespace::leave(all).needed("namespaces for a node")?;
-    namespace::set_host_name(&place.name).needed("a host name for a node")?;
-    furnish(place).needed("mounts for a node")?;
+fn enter(files: &NodeFiles) -> Result<(), Fault> {
+    let all = NewNamespaces { network: true, mounts: true, host_name: true, processes: true, ipc: true };
+    namespace::enter_new(all).needed("namespaces for a node")?;
+    namespace::set_host_name(&files.name).needed("a host name for a node")?;
+    furnish(files).needed("mounts for a node")?;
     plain_network();
     let mut netlink = Netlink::open().doing(|| "ask the node's kernel".into())?;
     netlink.change_links(&[LinkChange::Up(LOOPBACK_IFINDEX)]).doing(|| "set up the loopback".into())
 }
 
 /// Gives the node directories of its own in place of the host's directories that a cluster writes to.
-fn furnish(place: &Place) -> io::Result<()> {
-    let (volatile, disk) = (place.volatile(), place.disk());
+fn furnish(files: &NodeFiles) -> io::Result<()> {
+    let (volatile, disk) = (files.volatile(), files.disk());
     let directory = |path: PathBuf| fs::create_dir_all(&path).map(|()| path);
     directory(volatile.join("bin"))?;
-    bring(&place.program, &volatile.join("bin/locum"))?;
-    for (name, device) in &place.devices {
+    bring(&files.program, &volatile.join("bin/locum"))?;
+    for (name, device) in &files.devices {
         fs::write(volatile.join(name), "")?;
         mount::bind(device, &volatile.join(name))?;
     }
-    if let Some(root) = &place.machine_root {
+    if let Some(root) = &files.machine_root {
         // Below the directory that becomes the node's `/run`.
         let name = Path::new(MACHINE_ROOT).strip_prefix("/run").expect("it lies there");
         mount::bind(root, &directory(volatile.join(name))?)?;
     }
-    lay_over(&place.layers)?;
+    lay_over(&files.layers)?;
     let own = [("/etc/ha.d", "ha.d"), ("/var/lib", "lib"), ("/var/log", "log")];
     for (theirs, ours) in own {
         let ours = directory(disk.join(ours))?;

@@ -89,7 +89,7 @@ impl Program {
 
 /// The result of a program that ran to its end.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct ProgramOutcome {
     /// Its exit code; `None` if a signal ended it, which also happens at the limit.
     pub code: Option<i32>,
     /// Its output on both channels.
@@ -97,7 +97,7 @@ pub struct Outcome {
 }
 
 /// Reads all output of a child until it ends; at the limit it is killed.
-pub(crate) fn hear(child: Child, mut reader: PipeReader, limit: Duration) -> io::Result<Outcome> {
+pub(crate) fn hear(child: Child, mut reader: PipeReader, limit: Duration) -> io::Result<ProgramOutcome> {
     let end = Moment::now() + limit;
     let mut process = Process::new(child);
     let mut heard = Vec::new();
@@ -117,12 +117,12 @@ pub(crate) fn hear(child: Child, mut reader: PipeReader, limit: Duration) -> io:
     }
     let status = process.wait(end.remaining());
     let code = status.and_then(|status| status.code());
-    Ok(Outcome { code, text: String::from_utf8_lossy(&heard).into_owned() })
+    Ok(ProgramOutcome { code, text: String::from_utf8_lossy(&heard).into_owned() })
 }
 
 /// A signal for a process in a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum ProcessSignal {
     /// SIGKILL: ends it without a warning.
     Kill,
     /// SIGSTOP: freezes the process.
@@ -135,7 +135,7 @@ pub enum Sign {
     HangUp,
 }
 
-impl Sign {
+impl ProcessSignal {
     /// The signal for the kernel.
     pub(crate) const fn signal(self) -> Signal {
         match self {
@@ -183,13 +183,13 @@ impl Process {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn signal(&mut self, sign: Sign) -> io::Result<()> {
+    pub fn signal(&mut self, signal: ProcessSignal) -> io::Result<()> {
         if self.ended().is_some() {
             return Ok(());
         }
         // Not yet waited for, so the number is still this process's.
         let pid = Pid::from_raw(self.id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-        rustix::process::kill_process(pid, sign.signal()).map_err(Into::into)
+        rustix::process::kill_process(pid, signal.signal()).map_err(Into::into)
     }
 }
 

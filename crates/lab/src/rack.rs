@@ -12,22 +12,22 @@ use std::{
 
 use locum_sys::{
     mount,
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{LinkChange, Netlink, NewAddress, VethEnd},
     tap::Tap,
 };
 
 use crate::{
     clock::Moment,
-    description::{Description, Kind},
+    description::{Description, NetworkKind},
     dice::Dice,
     fault::{Doing, Fault},
     line::{LineCounters, NullModem},
-    node::{Node, Place, bpffs},
-    process::{self, Outcome, Process, Program},
-    relay::{Counters, Impairment, Relay, Settings, Way},
+    node::{Node, NodeFiles, bpffs},
+    process::{self, Process, Program, ProgramOutcome},
+    relay::{Counters, Impairment, Relay, RelayDirection, RelayState},
     room::Room,
-    watch::{self, GatePost, PortTap, Record, Sight, Watch},
+    watch::{self, GatePost, PortTap, Record, Watch, WatchSpec},
 };
 
 /// The rack's directory, in its own mount namespace: a file system in memory covers the host's `/run`.
@@ -41,7 +41,7 @@ const TERMINALS: &str = "/run/pts";
 /// [`Fault::Missing`] where the host does not allow it, or if the process of another user than root has a second
 /// thread.
 pub fn enter() -> Result<(), Fault> {
-    if namespace::may_leave() {
+    if namespace::may_enter_new() {
         return Ok(());
     }
     namespace::become_root_of_user_namespace().needed("a user namespace")
@@ -80,7 +80,7 @@ struct Outlet {
     unplugged: bool,
     /// Whether nothing passes to the others, although the carrier stays.
     cut: bool,
-    settings: Arc<Settings>,
+    settings: Arc<RelayState>,
     relay: Option<Relay>,
 }
 
@@ -156,7 +156,7 @@ impl Rack {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn run(&self, node: &str, program: &Program, limit: Duration) -> Result<Outcome, Fault> {
+    pub fn run(&self, node: &str, program: &Program, limit: Duration) -> Result<ProgramOutcome, Fault> {
         let job = program.clone();
         let doing = || format!("run {program:?} on {node}");
         let (child, reader) = self.node(node)?.run(move || job.spawn_heard()).doing(doing)?;
@@ -212,7 +212,7 @@ impl Rack {
         if !self.description.nodes.iter().any(|name| name == node) || self.is_on(node) {
             return Err(Fault::Description(format!("{node} is no node without power")));
         }
-        let place = Place {
+        let place = NodeFiles {
             root: ROOT.into(),
             name: node.into(),
             program: self.description.program.clone(),
@@ -302,16 +302,22 @@ impl Rack {
     ///
     /// # Errors
     /// No such port, or the network was not described as relayed.
-    pub fn impair(&self, network: &str, node: &str, way: Way, impairment: Impairment) -> Result<(), Fault> {
-        self.relayed(network, node).map(|settings| settings.impair(way, impairment))
+    pub fn impair(
+        &self,
+        network: &str,
+        node: &str,
+        direction: RelayDirection,
+        impairment: Impairment,
+    ) -> Result<(), Fault> {
+        self.relayed(network, node).map(|settings| settings.impair(direction, impairment))
     }
 
     /// The counters of the relay in a node's port.
     ///
     /// # Errors
     /// As [`impair`](Self::impair).
-    pub fn counters(&self, network: &str, node: &str, way: Way) -> Result<Counters, Fault> {
-        self.relayed(network, node).map(|settings| settings.counters(way))
+    pub fn counters(&self, network: &str, node: &str, direction: RelayDirection) -> Result<Counters, Fault> {
+        self.relayed(network, node).map(|settings| settings.counters(direction))
     }
 
     /// Cuts or mends a serial line. Returns the moment before.
@@ -358,11 +364,11 @@ impl Rack {
     ///
     /// # Errors
     /// If a name is unknown; or the kernel refuses.
-    pub fn watch(&mut self, sight: Sight) -> Result<(), Fault> {
+    pub fn watch(&mut self, spec: WatchSpec) -> Result<(), Fault> {
         self.watch = None;
-        let client = &self.node(&sight.client)?.network;
-        let nodes = sight.nodes.clone();
-        self.watch = Some(Watch::start(sight, client).doing(|| "start the probes".into())?);
+        let client = &self.node(&spec.client)?.network;
+        let nodes = spec.nodes.clone();
+        self.watch = Some(Watch::start(spec, client).doing(|| "start the probes".into())?);
         nodes
             .iter()
             .filter(|node| self.is_on(node))
@@ -385,7 +391,7 @@ impl Rack {
 
     /// Watches a node that has power, if it is one of those to be watched.
     fn attach(&mut self, name: &str) -> Result<(), Fault> {
-        let Some(sight) = self.watch.as_ref().map(|watch| watch.sight.clone()) else { return Ok(()) };
+        let Some(sight) = self.watch.as_ref().map(|watch| watch.spec.clone()) else { return Ok(()) };
         if !sight.nodes.iter().any(|node| node == name) {
             return Ok(());
         }
@@ -445,7 +451,7 @@ impl Rack {
         place.map(|at| &self.lines[at]).ok_or_else(|| Fault::Description(format!("there is no line {name}")))
     }
 
-    fn relayed(&self, network: &str, node: &str) -> Result<&Settings, Fault> {
+    fn relayed(&self, network: &str, node: &str) -> Result<&RelayState, Fault> {
         let (network_at, port) = self.port(network, node)?;
         if self.description.networks[network_at].relayed {
             Ok(&self.networks[network_at].ports[port].settings)
@@ -606,8 +612,8 @@ impl Rack {
     fn carried(&self, network: usize, port: usize) -> bool {
         let ports = &self.networks[network].ports;
         match self.description.networks[network].kind {
-            Kind::Segment => !ports[port].unplugged,
-            Kind::Crossover => ports.iter().all(|end| end.outer.is_some() && !end.unplugged),
+            NetworkKind::Segment => !ports[port].unplugged,
+            NetworkKind::Crossover => ports.iter().all(|end| end.outer.is_some() && !end.unplugged),
         }
     }
 
@@ -616,7 +622,7 @@ impl Rack {
         let mut dark = Vec::new();
         for (network, port) in self.ports_of(node) {
             let ports = &self.networks[network].ports;
-            let both = self.description.networks[network].kind == Kind::Crossover;
+            let both = self.description.networks[network].kind == NetworkKind::Crossover;
             dark.extend(ports[port].outer.as_ref().map(|outer| LinkChange::Down(outer.index)));
             for (_, other) in ports.iter().enumerate().filter(|&(at, _)| both && at != port) {
                 dark.extend(other.outer.as_ref().map(|outer| LinkChange::Down(outer.index)));
@@ -645,7 +651,8 @@ impl Drop for Rack {
 
 /// The hub: the namespace of all bridges, and the mount namespace that all nodes begin with.
 fn enter_hub() -> Result<(), Fault> {
-    namespace::leave(Fresh { network: true, mounts: true, ..Fresh::default() }).needed("namespaces")?;
+    namespace::enter_new(NewNamespaces { network: true, mounts: true, ..NewNamespaces::default() })
+        .needed("namespaces")?;
     mount::make_private().needed("private mounts")?;
     mount::memory(Path::new(ROOT)).needed("a file system in memory")?;
     fs::create_dir(TERMINALS)

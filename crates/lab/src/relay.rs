@@ -45,7 +45,7 @@ pub struct Impairment {
 
 /// The direction of frames through a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RelayDirection {
     /// Frames that the node sends.
     FromNode,
     /// Frames that are sent to the node.
@@ -83,25 +83,25 @@ impl Counters {
 
 /// Settings and counters, which outlive the relay's thread and can be changed while it runs: one entry per [`Way`].
 #[derive(Debug, Default)]
-pub(crate) struct Settings {
-    ways: [Mutex<Direction>; 2],
+pub(crate) struct RelayState {
+    directions: [Mutex<DirectionState>; 2],
 }
 
 #[derive(Debug, Default)]
-struct Direction {
+struct DirectionState {
     impairment: Impairment,
     counters: Counters,
     delays_us: Vec<u32>,
     delays_next: usize,
 }
 
-impl Settings {
-    pub(crate) fn impair(&self, way: Way, impairment: Impairment) {
-        self.way(way).impairment = impairment;
+impl RelayState {
+    pub(crate) fn impair(&self, direction: RelayDirection, impairment: Impairment) {
+        self.direction(direction).impairment = impairment;
     }
 
-    pub(crate) fn counters(&self, way: Way) -> Counters {
-        let direction = self.way(way);
+    pub(crate) fn counters(&self, direction: RelayDirection) -> Counters {
+        let direction = self.direction(direction);
         let mut delays = direction.delays_us.clone();
         delays.sort_unstable();
         let at = |share: usize| delays.get(delays.len() * share / 100).copied().unwrap_or(0);
@@ -112,12 +112,12 @@ impl Settings {
         }
     }
 
-    fn way(&self, way: Way) -> MutexGuard<'_, Direction> {
-        self.ways[way as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn direction(&self, direction: RelayDirection) -> MutexGuard<'_, DirectionState> {
+        self.directions[direction as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Direction {
+impl DirectionState {
     fn note_delay(&mut self, delay: Duration) {
         let micros = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX);
         if self.delays_us.len() < DELAYS_KEPT {
@@ -137,7 +137,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Relays between the node's side and the network's side. Both taps have offload headers.
-    pub(crate) fn start(node: Tap, network: Tap, settings: Arc<Settings>, dice: Dice) -> io::Result<Self> {
+    pub(crate) fn start(node: Tap, network: Tap, settings: Arc<RelayState>, dice: Dice) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         let mut work = Work { taps: [node, network], settings, dice, held: BinaryHeap::new(), order: 0 };
         let thread = thread::Builder::new().name("relay".into()).spawn(move || work.run(&stopped))?;
@@ -157,7 +157,7 @@ impl Drop for Relay {
 struct Work {
     /// Frames received on the first leave on the second (`Way::FromNode`), and the other way round.
     taps: [Tap; 2],
-    settings: Arc<Settings>,
+    settings: Arc<RelayState>,
     dice: Dice,
     held: BinaryHeap<Reverse<Held>>,
     order: u64,
@@ -204,8 +204,8 @@ impl Work {
     }
 
     fn take_in(&mut self, side: usize, arrived: Moment, frame: &[u8]) {
-        let way = if side == 0 { Way::FromNode } else { Way::ToNode };
-        let mut direction = self.settings.way(way);
+        let way = if side == 0 { RelayDirection::FromNode } else { RelayDirection::ToNode };
+        let mut direction = self.settings.direction(way);
         let Impairment { loss, delay, jitter, duplicate, reorder } = direction.impairment;
         if self.dice.throw(loss) {
             direction.counters.lost += 1;
@@ -233,9 +233,10 @@ impl Work {
         let now = Moment::now();
         while self.held.peek().is_some_and(|Reverse(held)| held.due <= now) {
             let Some(Reverse(held)) = self.held.pop() else { return };
-            let (way, out) = if held.to_node { (Way::ToNode, 0) } else { (Way::FromNode, 1) };
+            let (way, out) =
+                if held.to_node { (RelayDirection::ToNode, 0) } else { (RelayDirection::FromNode, 1) };
             let sent = self.taps[out].send(&held.frame).is_ok();
-            let mut direction = self.settings.way(way);
+            let mut direction = self.settings.direction(way);
             if sent {
                 direction.counters.passed += 1;
                 direction.counters.duplicated += u64::from(held.double);

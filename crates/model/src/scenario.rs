@@ -1,12 +1,12 @@
 //! The initial states and budgets of searches. Each scenario asks one question; together they cover the rules.
 
 use locum_core::{
-    claims::{CEILING_STEP, Message, Voters},
+    claims::{CEILING_STEP, ClaimMessage, Voters},
     model::identity::MemberIndex,
 };
 
 use crate::{
-    search::Sight,
+    search::Situation,
     world::{Act, Budget, Guard, MEMBERS_MAX, Rules, World, all_vote},
 };
 
@@ -22,7 +22,7 @@ pub struct Scenario {
     /// Makes the initial state of the search.
     pub begin: fn(&Rules) -> World,
     /// The situations that an exhaustive search must see.
-    pub sees: &'static [Sight],
+    pub sees: &'static [Situation],
     /// Too large for a test: the test ends after this many states.
     pub ends: Option<usize>,
 }
@@ -60,25 +60,26 @@ const TWO: Rules = Rules {
 };
 
 /// Frames that only speed things up: lists, copies, refusals, and the message that a new run has swept.
-const fn chatter(message: &Message, _: u8) -> bool {
+const fn chatter(message: &ClaimMessage, _: u8) -> bool {
     matches!(
         message,
-        Message::AskList
-            | Message::List(_)
-            | Message::AskCopy
-            | Message::Copy(_)
-            | Message::Swept
-            | Message::Refuse(_)
+        ClaimMessage::AskList
+            | ClaimMessage::List(_)
+            | ClaimMessage::AskCopy
+            | ClaimMessage::Copy(_)
+            | ClaimMessage::Swept
+            | ClaimMessage::Refuse(_)
     )
 }
 
 /// The two nodes do not hear each other; the witness hears both.
-const fn apart(message: &Message, to: u8) -> bool {
-    let asks = matches!(message, Message::Prepare(_) | Message::Propose(..) | Message::Release(_));
+const fn apart(message: &ClaimMessage, to: u8) -> bool {
+    let asks =
+        matches!(message, ClaimMessage::Prepare(_) | ClaimMessage::Propose(..) | ClaimMessage::Release(_));
     chatter(message, to) || (asks && to < 2)
 }
 
-const fn all(_: &Message) -> bool {
+const fn all(_: &ClaimMessage) -> bool {
     true
 }
 
@@ -123,7 +124,7 @@ pub static SCENARIOS: &[Scenario] = &[
         about: "two nodes claim; nothing is held at first",
         rules: Rules { horizon: 3, budget: Budget { claims: first(1, 1, 0), ..NOTHING }, ..TWO },
         begin: settled,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: Some(300_000),
     },
     Scenario {
@@ -136,7 +137,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: settled,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: Some(300_000),
     },
     Scenario {
@@ -150,7 +151,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: |rules| owned(rules, settled(rules)),
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -163,7 +164,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: |rules| owned(rules, settled(rules)),
-        sees: &[Sight::Followed, Sight::ClaimedAgain],
+        sees: &[Situation::Followed, Situation::ClaimedAgain],
         ends: None,
     },
     Scenario {
@@ -171,7 +172,7 @@ pub static SCENARIOS: &[Scenario] = &[
         about: "an old release of what is owned again is still on its way",
         rules: Rules { horizon: 3, budget: Budget { claims: first(0, 1, 0), ..NOTHING }, ..TWO },
         begin: owned_again_after_a_release,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -184,7 +185,7 @@ pub static SCENARIOS: &[Scenario] = &[
             world.exchange(&heard(rules), &[0, 1, 2]);
             world.begin(rules)
         },
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -197,7 +198,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: |rules| owned(rules, one_ahead(rules)),
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -207,14 +208,14 @@ pub static SCENARIOS: &[Scenario] = &[
             horizon: 3,
             budget: Budget { claims: first(1, 1, 0), crashes: of(0, 1), beats: of(0, 1), ..NOTHING },
             lost: |message, to| match message {
-                Message::Swept => false,
-                Message::Beat(_) => true,
+                ClaimMessage::Swept => false,
+                ClaimMessage::Beat(_) => true,
                 _ => apart(message, to),
             },
             ..TWO
         },
         begin: |rules| owned(rules, settled(rules)),
-        sees: &[Sight::Followed, Sight::Outlived],
+        sees: &[Situation::Followed, Situation::Outlived],
         ends: None,
     },
     Scenario {
@@ -224,13 +225,13 @@ pub static SCENARIOS: &[Scenario] = &[
             horizon: 4,
             budget: Budget { claims: first(0, 1, 0), beats: first(2, 0, 2), ..NOTHING },
             lost: |message, to| match message {
-                Message::Beat(_) => to == 1,
+                ClaimMessage::Beat(_) => to == 1,
                 _ => apart(message, to),
             },
             ..TWO
         },
         begin: |rules| owned(rules, settled(rules)),
-        sees: &[Sight::Followed, Sight::Renewed],
+        sees: &[Situation::Followed, Situation::Renewed],
         ends: Some(300_000),
     },
     Scenario {
@@ -240,13 +241,13 @@ pub static SCENARIOS: &[Scenario] = &[
             horizon: 3,
             budget: Budget { claims: first(0, 1, 0), beats: first(1, 0, 1), ..NOTHING },
             lost: |message, to| match message {
-                Message::Beat(_) | Message::AskList | Message::List(_) => to == 1,
+                ClaimMessage::Beat(_) | ClaimMessage::AskList | ClaimMessage::List(_) => to == 1,
                 _ => apart(message, to),
             },
             ..TWO
         },
         begin: unconfirmed,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -255,11 +256,11 @@ pub static SCENARIOS: &[Scenario] = &[
         rules: Rules {
             horizon: 4,
             budget: Budget { claims: first(0, 1, 0), beats: first(2, 0, 0), ..NOTHING },
-            lost: |message, to| apart(message, to) || matches!(message, Message::Beat(_)),
+            lost: |message, to| apart(message, to) || matches!(message, ClaimMessage::Beat(_)),
             ..TWO
         },
         begin: old_echo,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -268,12 +269,12 @@ pub static SCENARIOS: &[Scenario] = &[
         rules: Rules {
             horizon: 3,
             budget: Budget { claims: first(0, 1, 0), duplicates: 1, ..NOTHING },
-            doubled: |message| matches!(message, Message::Accept(_)),
+            doubled: |message| matches!(message, ClaimMessage::Accept(_)),
             prunes: false,
             ..TWO
         },
         begin: proposed,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: Some(300_000),
     },
     Scenario {
@@ -282,11 +283,11 @@ pub static SCENARIOS: &[Scenario] = &[
         rules: Rules {
             horizon: 4,
             budget: Budget { claims: first(0, 1, 0), beats: first(1, 0, 1), ..NOTHING },
-            lost: |message, to| apart(message, to) || (to == 1 && matches!(message, Message::Beat(_))),
+            lost: |message, to| apart(message, to) || (to == 1 && matches!(message, ClaimMessage::Beat(_))),
             ..TWO
         },
         begin: unconfirmed,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -301,7 +302,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: proposed,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -321,7 +322,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: |rules| owned(rules, settled(rules)),
-        sees: &[Sight::Followed, Sight::Waits, Sight::Struck, Sight::RunsOn],
+        sees: &[Situation::Followed, Situation::Waits, Situation::Cleared, Situation::RunsOn],
         ends: None,
     },
     Scenario {
@@ -334,7 +335,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: second_died_waiting,
-        sees: &[Sight::Waits, Sight::RunsOn],
+        sees: &[Situation::Waits, Situation::RunsOn],
         ends: None,
     },
     Scenario {
@@ -347,7 +348,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: fence_unanswered,
-        sees: &[Sight::Waits, Sight::RunsOn],
+        sees: &[Situation::Waits, Situation::RunsOn],
         ends: None,
     },
     Scenario {
@@ -360,7 +361,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: owned_again_after_a_release,
-        sees: &[Sight::Waits, Sight::RunsOn],
+        sees: &[Situation::Waits, Situation::RunsOn],
         ends: None,
     },
     Scenario {
@@ -373,7 +374,7 @@ pub static SCENARIOS: &[Scenario] = &[
             ..TWO
         },
         begin: |rules| owned(rules, one_ahead(rules)),
-        sees: &[Sight::Waits, Sight::RunsOn, Sight::Outlived],
+        sees: &[Situation::Waits, Situation::RunsOn, Situation::Outlived],
         ends: None,
     },
     Scenario {
@@ -390,15 +391,15 @@ pub static SCENARIOS: &[Scenario] = &[
                 ..NOTHING
             },
             lost: |message, to| match message {
-                Message::AskCopy | Message::Copy(_) => false,
-                Message::Beat(_) => to != 2,
+                ClaimMessage::AskCopy | ClaimMessage::Copy(_) => false,
+                ClaimMessage::Beat(_) => to != 2,
                 _ => apart(message, to),
             },
-            doubled: |message| matches!(message, Message::Propose(..)),
+            doubled: |message| matches!(message, ClaimMessage::Propose(..)),
             ..TWO
         },
         begin: |rules| owned(rules, World::settled(rules, &[500; MEMBERS_MAX])),
-        sees: &[Sight::Followed, Sight::Copied],
+        sees: &[Situation::Followed, Situation::Copied],
         ends: None,
     },
     Scenario {
@@ -414,8 +415,8 @@ pub static SCENARIOS: &[Scenario] = &[
                 ..NOTHING
             },
             lost: |message, to| match message {
-                Message::AskCopy | Message::Copy(_) => false,
-                Message::Beat(_) => true,
+                ClaimMessage::AskCopy | ClaimMessage::Copy(_) => false,
+                ClaimMessage::Beat(_) => true,
                 _ => apart(message, to),
             },
             ..TWO
@@ -433,14 +434,14 @@ pub static SCENARIOS: &[Scenario] = &[
             budget: Budget { claims: first(1, 0, 0), beats: first(1, 0, 0), ..NOTHING },
             prompt_disks: false,
             lost: |message, to| match message {
-                Message::Swept => to != 1,
-                Message::Beat(_) => true,
+                ClaimMessage::Swept => to != 1,
+                ClaimMessage::Beat(_) => true,
                 _ => apart(message, to),
             },
             ..TWO
         },
         begin: outbid,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: None,
     },
     Scenario {
@@ -479,13 +480,13 @@ pub static SCENARIOS: &[Scenario] = &[
             guard: Guard::Watchdog(1),
             budget: Budget { beats: first(0, 1, 1), ..NOTHING },
             lost: |message, to| match message {
-                Message::Beat(_) => to == 0,
+                ClaimMessage::Beat(_) => to == 0,
                 _ => apart(message, to),
             },
             ..TWO
         },
         begin: |rules| one_waits(rules).begin(rules),
-        sees: &[Sight::Waits, Sight::RunsOn, Sight::Struck],
+        sees: &[Situation::Waits, Situation::RunsOn, Situation::Cleared],
         ends: None,
     },
     Scenario {
@@ -493,7 +494,7 @@ pub static SCENARIOS: &[Scenario] = &[
         about: "three nodes claim",
         rules: Rules { nodes: 3, horizon: 2, budget: Budget { claims: first(1, 1, 1), ..NOTHING }, ..TWO },
         begin: level,
-        sees: &[Sight::Followed],
+        sees: &[Situation::Followed],
         ends: Some(300_000),
     },
 ];
@@ -529,8 +530,8 @@ fn owned_again_after_a_release(rules: &Rules) -> World {
 fn proposed(rules: &Rules) -> World {
     let mut world = settled(rules);
     world.act(rules, &Act::Claim(0));
-    world.arrive(rules, |message| matches!(message, Message::Prepare(_)), 2);
-    world.arrive(rules, |message| matches!(message, Message::Promise(_)), 0);
+    world.arrive(rules, |message| matches!(message, ClaimMessage::Prepare(_)), 2);
+    world.arrive(rules, |message| matches!(message, ClaimMessage::Promise(_)), 0);
     world.lose(|packet| packet.to == 2);
     world.begin(rules)
 }
@@ -538,8 +539,8 @@ fn proposed(rules: &Rules) -> World {
 /// Node 0 owns and has not announced it yet: its claim is not confirmed.
 fn unconfirmed(rules: &Rules) -> World {
     let mut world = proposed(rules);
-    world.arrive(rules, |message| matches!(message, Message::Propose(..)), 2);
-    world.arrive(rules, |message| matches!(message, Message::Accept(_)), 0);
+    world.arrive(rules, |message| matches!(message, ClaimMessage::Propose(..)), 2);
+    world.arrive(rules, |message| matches!(message, ClaimMessage::Accept(_)), 0);
     world.begin(rules)
 }
 
@@ -557,10 +558,14 @@ fn outbid(rules: &Rules) -> World {
     world.lose(|_| false);
     world.pass(rules, rules.lease);
     world.act(&heard, &Act::Claim(1));
-    world.arrive(&heard, |message| matches!(message, Message::Prepare(_)), 2);
-    world.arrive(&heard, |message| matches!(message, Message::Promise(_)), 1);
+    world.arrive(&heard, |message| matches!(message, ClaimMessage::Prepare(_)), 2);
+    world.arrive(&heard, |message| matches!(message, ClaimMessage::Promise(_)), 1);
     for voter in [2, 1, 2, 0] {
-        world.arrive(&heard, |message| matches!(message, Message::Propose(..) | Message::Accept(_)), voter);
+        world.arrive(
+            &heard,
+            |message| matches!(message, ClaimMessage::Propose(..) | ClaimMessage::Accept(_)),
+            voter,
+        );
         // The confirmation's answer is lost.
         let is_confirmed = voter == 2 && world.held(1).is_some();
         world.lose(if is_confirmed { |packet| packet.to == 0 } else { |_| true });

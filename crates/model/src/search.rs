@@ -61,13 +61,13 @@ impl Model for &'static Scenario {
 
 /// A situation that a scenario must have seen, to show that it tests anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum Situation {
     /// A node gained the group after another node had gained it.
     Followed,
     /// A claim was made again under a higher ballot, and the epoch stayed.
     ClaimedAgain,
     /// An earlier owner was cleared from a claim.
-    Struck,
+    Cleared,
     /// A node holds the group and may not start it yet.
     Waits,
     /// A gate is open, and the daemon that opened it is dead.
@@ -80,7 +80,7 @@ pub enum Sight {
     Renewed,
 }
 
-impl Sight {
+impl Situation {
     fn property(self) -> Property<&'static Scenario> {
         match self {
             Self::Followed => Property::sometimes("followed by another", |_, world: &World| {
@@ -90,7 +90,7 @@ impl Sight {
                 let again = |index| world.held(index).is_some_and(|held| held.claim.ballot > held.epoch);
                 world.holders().any(again)
             }),
-            Self::Struck => Property::sometimes("struck", |_, world: &World| {
+            Self::Cleared => Property::sometimes("struck", |_, world: &World| {
                 world.holders().any(|index| world.held(index).is_some_and(|held| held.claim.version > 1))
             }),
             Self::Waits => Property::sometimes("holds and waits", |_, world: &World| {
@@ -104,7 +104,7 @@ impl Sight {
             }),
             Self::Copied => {
                 Property::sometimes("a voter without its file votes again", |_, world: &World| {
-                    world.seats[2].life > 1 && world.left.losses[2] == 0 && world.is_voting(2)
+                    world.seats[2].run_number > 1 && world.left.losses[2] == 0 && world.is_voting(2)
                 })
             }
             Self::Renewed => {
@@ -131,7 +131,7 @@ pub struct Limits {
 /// A path to a state that violates an invariant.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    pub what: &'static str,
+    pub invariant: &'static str,
     /// The events that lead to the violation.
     pub acts: Vec<Act>,
 }
@@ -167,7 +167,7 @@ impl fmt::Display for Outcome {
             write!(f, "; never seen: {}", self.unseen.join(", "))?;
         }
         if let Some(violation) = &self.violation {
-            write!(f, "\n  VIOLATED in {} steps: {}", violation.acts.len(), violation.what)?;
+            write!(f, "\n  VIOLATED in {} steps: {}", violation.acts.len(), violation.invariant)?;
             for (number, act) in violation.acts.iter().enumerate() {
                 write!(f, "\n  {:>3} {act}", number + 1)?;
             }
@@ -202,7 +202,7 @@ pub fn search(scenario: &'static Scenario, limits: Limits) -> Outcome {
                 unseen.push(property.name);
             }
         } else if let Some(path) = found {
-            violations.push(Violation { what: property.name, acts: path.into_actions() });
+            violations.push(Violation { invariant: property.name, acts: path.into_actions() });
         }
     }
     violations.sort_by_key(|violation| violation.acts.len());

@@ -12,8 +12,8 @@ use std::{
 };
 
 use locum_core::{
-    claims::{Beat, Envelope, Member, Notice, Proof},
-    model::{claim::Durable, identity::MemberIndex, time::Instant},
+    claims::{ClaimBeat, ClaimMember, ClaimNotice, Envelope, Proof},
+    model::{claim::DurableState, identity::MemberIndex, time::Instant},
 };
 
 use crate::world::{GROUP, Packet};
@@ -64,7 +64,7 @@ fn hash_of(value: &impl Hash) -> u64 {
 #[derive(Clone, Debug, Hash)]
 pub enum Event {
     /// The member has just started.
-    Born,
+    Started,
     Heard(Arc<Hashed<Packet>>),
     /// The member is to claim; the flag says whether durably.
     Claim(bool),
@@ -87,14 +87,14 @@ pub enum Event {
 /// The result of a step.
 #[derive(Debug)]
 pub struct Effect {
-    pub member: Arc<Hashed<Member>>,
+    pub member: Arc<Hashed<ClaimMember>>,
     pub out: Vec<Envelope>,
     /// The notices for the layer above.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<ClaimNotice>,
     /// The data that the member wants written, if it may write now.
-    pub write: Option<Arc<Hashed<Durable>>>,
+    pub write: Option<Arc<Hashed<DurableState>>>,
     /// The beat, if it was to send one.
-    pub beat: Option<Beat>,
+    pub beat: Option<ClaimBeat>,
 }
 
 /// Counts the searches of this process. The cache belongs to one search, because the next may plant another breakage.
@@ -112,7 +112,7 @@ const REMEMBERED: usize = 2_000_000;
 struct Memory {
     search: u64,
     steps: HashMap<u64, Arc<Effect>>,
-    members: HashMap<u64, Arc<Hashed<Member>>>,
+    members: HashMap<u64, Arc<Hashed<ClaimMember>>>,
 }
 
 thread_local! {
@@ -121,7 +121,7 @@ thread_local! {
 
 /// The step of a member by an event. `may_write`: no other write is under way.
 #[must_use]
-pub fn step(member: &Arc<Hashed<Member>>, now: Instant, event: &Event, may_write: bool) -> Arc<Effect> {
+pub fn step(member: &Arc<Hashed<ClaimMember>>, now: Instant, event: &Event, may_write: bool) -> Arc<Effect> {
     let key = hash_of(&(member, now, event, may_write));
     MEMORY.with_borrow_mut(|memory| {
         let search = SEARCHES.load(Ordering::Relaxed);
@@ -140,13 +140,13 @@ pub fn step(member: &Arc<Hashed<Member>>, now: Instant, event: &Event, may_write
     })
 }
 
-fn work_out(member: &Hashed<Member>, now: Instant, event: &Event, may_write: bool) -> Effect {
+fn work_out(member: &Hashed<ClaimMember>, now: Instant, event: &Event, may_write: bool) -> Effect {
     let mut member = member.value.clone();
     let mut beat = None;
     match event {
-        Event::Born => {}
+        Event::Started => {}
         Event::Heard(packet) => {
-            let Packet { from, life, set, ref message, .. } = packet.value;
+            let Packet { from, run_number: life, set, ref message, .. } = packet.value;
             member.heard(now, MemberIndex(from), life, set, message.clone());
         }
         Event::Claim(durable) => member.claim(now, GROUP, *durable),

@@ -5,10 +5,13 @@
 use std::{fmt, sync::Arc};
 
 use locum_core::{
-    claims::{Envelope, Lease, Member, Message, News, Notice, Proof, Settings, To, Voters},
+    claims::{
+        ClaimEvent, ClaimMember, ClaimMessage, ClaimNotice, ClaimSettings, Envelope, Lease, Proof, Receivers,
+        Voters,
+    },
     model::{
         breakage::{self, Breakage},
-        claim::{Ballot, Durable, Earlier, GroupId},
+        claim::{Ballot, DurableState, EarlierOwner, GroupId},
         identity::MemberIndex,
         time::{Duration, Instant},
     },
@@ -88,9 +91,9 @@ pub struct Rules {
     /// Whether writes end at once; else they take time, and a crash may come between.
     pub prompt_disks: bool,
     /// Frames that never arrive at this member. They make the search smaller, and a loss is always allowed.
-    pub lost: fn(&Message, u8) -> bool,
+    pub lost: fn(&ClaimMessage, u8) -> bool,
     /// The frames that may arrive twice.
-    pub doubled: fn(&Message) -> bool,
+    pub doubled: fn(&ClaimMessage) -> bool,
     /// Whether to remove frames that can never change anything any more: worlds that differ only in them are then one.
     /// Not to be used if a planted breakage may give an old answer a new meaning.
     pub prunes: bool,
@@ -101,8 +104,8 @@ impl Rules {
         TICK * u32::try_from(ticks).expect("small")
     }
 
-    fn settings(&self, me: u8, generation: u64) -> Settings {
-        Settings {
+    fn settings(&self, me: u8, generation: u64) -> ClaimSettings {
+        ClaimSettings {
             me: MemberIndex(me),
             generation,
             voters: (self.voters)(self.members, me),
@@ -110,7 +113,7 @@ impl Rules {
             // No message is repeated: a late frame is one that stays on its way for long.
             retry: Self::ticks(100_000),
             claims: me < self.nodes,
-            alone: None,
+            single_vote: None,
         }
     }
 
@@ -131,27 +134,27 @@ pub struct Packet {
     /// The member that sent it.
     pub from: u8,
     /// The run of the sender's daemon.
-    pub life: u64,
+    pub run_number: u64,
     /// The number of the sender's voter set.
     pub set: u32,
     /// The member that gets it.
     pub to: u8,
-    pub message: Message,
+    pub message: ClaimMessage,
 }
 
 /// A machine, with its daemon, file, group and gate.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Seat {
     /// The daemon, while it runs.
-    pub member: Option<Arc<Hashed<Member>>>,
+    pub member: Option<Arc<Hashed<ClaimMember>>>,
     /// Counts the runs of the daemon.
-    pub life: u64,
+    pub run_number: u64,
     /// By how many ticks its clock is ahead.
     ahead: u64,
     /// The content of the ledger file.
-    file: Option<Arc<Hashed<Durable>>>,
+    file: Option<Arc<Hashed<DurableState>>>,
     /// The content that is being written.
-    writing: Option<Arc<Hashed<Durable>>>,
+    writing: Option<Arc<Hashed<DurableState>>>,
     /// The epoch under which the group was started here, if it runs.
     pub runs: Option<Ballot>,
     /// Until then, by this machine's clock, the kernel lets the address answer, even without a daemon.
@@ -164,7 +167,7 @@ pub struct Seat {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     by: u8,
-    life: u64,
+    run_number: u64,
     target: u8,
     /// The target's generation when the fence was begun.
     generation: u64,
@@ -234,7 +237,7 @@ pub enum Act {
     /// A write ends; the flag says whether it succeeded.
     Written(u8, bool),
     /// A holder begins to fence an unproved earlier owner.
-    Fence(u8, Earlier),
+    Fence(u8, EarlierOwner),
     /// The device cuts the target's power.
     FenceFires(usize),
     /// The device's answer arrives.
@@ -249,15 +252,15 @@ impl World {
     #[must_use]
     pub fn settled(rules: &Rules, ceilings: &[u64]) -> Self {
         let seat = |index: usize| {
-            let durable = Durable {
+            let durable = DurableState {
                 ceiling: ceilings[index],
                 longest_lease: Rules::ticks(rules.lease),
                 set: (rules.voters)(rules.members, u8::try_from(index).expect("few")).number,
-                ..Durable::default()
+                ..DurableState::default()
             };
             Seat {
                 member: None,
-                life: 0,
+                run_number: 0,
                 ahead: 0,
                 file: Some(Hashed::new(durable)),
                 writing: None,
@@ -322,7 +325,7 @@ impl World {
 
     /// The claim that this node holds, if any.
     #[must_use]
-    pub fn held(&self, index: u8) -> Option<&locum_core::claims::Held> {
+    pub fn held(&self, index: u8) -> Option<&locum_core::claims::HeldClaim> {
         let member = self.seats[usize::from(index)].member.as_ref()?;
         member.value.claimant()?.held(self.clock(index), GROUP)
     }
@@ -346,7 +349,7 @@ impl World {
     pub fn is_voting(&self, index: u8) -> bool {
         let member = self.seats[usize::from(index)].member.as_ref();
         member.and_then(|member| member.value.standing(self.clock(index)))
-            == Some(locum_core::claims::Standing::Voting)
+            == Some(locum_core::claims::VoterStanding::Voting)
     }
 
     // ---- possible events -------------------------------------------------
@@ -424,7 +427,7 @@ impl World {
             acts.push(Act::Waited(index));
         }
         if left.fences > 0 {
-            let fresh = |entry: &&Earlier| {
+            let fresh = |entry: &&EarlierOwner| {
                 !self.fences.iter().any(|fence| (fence.by, fence.target) == (index, entry.node.0))
             };
             acts.extend(held.claim.unproved.iter().filter(fresh).map(|entry| Act::Fence(index, *entry)));
@@ -506,9 +509,15 @@ impl World {
             }
             Act::Fence(index, entry) => {
                 self.left.fences = self.left.fences.saturating_sub(1);
-                let life = self.seats[usize::from(index)].life;
-                let Earlier { node, generation, .. } = entry;
-                self.fences.push(Fence { by: index, life, target: node.0, generation, fired: false });
+                let life = self.seats[usize::from(index)].run_number;
+                let EarlierOwner { node, generation, .. } = entry;
+                self.fences.push(Fence {
+                    by: index,
+                    run_number: life,
+                    target: node.0,
+                    generation,
+                    fired: false,
+                });
             }
             Act::FenceFires(number) => {
                 self.fences[number].fired = true;
@@ -516,8 +525,10 @@ impl World {
                 self.cut_power(target);
             }
             Act::FenceAnswers(number) => {
-                let Fence { by, life, target, generation, .. } = self.fences.remove(number);
-                if self.seats[usize::from(by)].life == life && self.seats[usize::from(by)].member.is_some() {
+                let Fence { by, run_number: life, target, generation, .. } = self.fences.remove(number);
+                if self.seats[usize::from(by)].run_number == life
+                    && self.seats[usize::from(by)].member.is_some()
+                {
                     let proof = Proof::Fenced { node: MemberIndex(target), generation };
                     self.with(rules, by, &Event::Prove(proof));
                 }
@@ -541,7 +552,7 @@ impl World {
             seat.writing.clone_from(&effect.write);
         }
         for notice in &effect.notices {
-            if let Notice::Own(News::Gained(GROUP, epoch)) = *notice {
+            if let ClaimNotice::Own(ClaimEvent::Gained(GROUP, epoch)) = *notice {
                 seat.claimed = Some(now);
                 if self.gained.last().is_some_and(|last| *last >= epoch) {
                     self.fault.get_or_insert(Fault::EpochFell);
@@ -551,7 +562,11 @@ impl World {
         }
         self.send(rules, index, &effect.out);
         if let Some(beat) = &effect.beat {
-            self.send(rules, index, &[Envelope { to: To::All, message: Message::Beat(beat.clone()) }]);
+            self.send(
+                rules,
+                index,
+                &[Envelope { to: Receivers::All, message: ClaimMessage::Beat(beat.clone()) }],
+            );
         }
         self.run(rules, index);
         if rules.prompt_disks {
@@ -575,17 +590,18 @@ impl World {
     }
 
     fn send(&mut self, rules: &Rules, from: u8, out: &[Envelope]) {
-        let life = self.seats[usize::from(from)].life;
+        let life = self.seats[usize::from(from)].run_number;
         let set = (rules.voters)(rules.members, from).number;
         for Envelope { to, message } in out {
-            if let Message::Prepare(list) = message {
+            if let ClaimMessage::Prepare(list) = message {
                 for (_, ballot) in list {
                     self.ask(*ballot, life);
                 }
             }
             let targets: Vec<u8> = self.targets(rules, from, *to, message).collect();
             for to in targets {
-                let packet = Hashed::new(Packet { from, life, set, to, message: message.clone() });
+                let packet =
+                    Hashed::new(Packet { from, run_number: life, set, to, message: message.clone() });
                 match self.net.binary_search_by_key(&packet.hash(), |other| other.hash()) {
                     Ok(_) => {}
                     Err(place) => self.net.insert(place, packet),
@@ -595,10 +611,16 @@ impl World {
     }
 
     /// The members that a message reaches.
-    fn targets(&self, rules: &Rules, from: u8, to: To, message: &Message) -> impl Iterator<Item = u8> {
+    fn targets(
+        &self,
+        rules: &Rules,
+        from: u8,
+        to: Receivers,
+        message: &ClaimMessage,
+    ) -> impl Iterator<Item = u8> {
         let is_meant = move |index: &u8| match to {
-            To::All => *index != from,
-            To::One(one) => *index == one.0,
+            Receivers::All => *index != from,
+            Receivers::One(one) => *index == one.0,
         };
         self.indices().filter(is_meant).filter(|index| !(rules.lost)(message, *index))
     }
@@ -623,8 +645,8 @@ impl World {
             };
             let now = self.clock(to);
             match packet.value.message {
-                Message::Promise(_) | Message::Accept(_) | Message::Refuse(_) => changes(now),
-                Message::Prepare(_) | Message::Propose(..) | Message::Beat(_) => {
+                ClaimMessage::Promise(_) | ClaimMessage::Accept(_) | ClaimMessage::Refuse(_) => changes(now),
+                ClaimMessage::Prepare(_) | ClaimMessage::Propose(..) | ClaimMessage::Beat(_) => {
                     changes(now) || changes(now + far)
                 }
                 _ => true,
@@ -633,10 +655,10 @@ impl World {
         self.net = net;
     }
 
-    fn ask(&mut self, ballot: Ballot, life: u64) {
+    fn ask(&mut self, ballot: Ballot, run_number: u64) {
         match self.asked.iter().find(|(asked, _)| *asked == ballot) {
-            None => self.asked.push((ballot, life)),
-            Some((_, other)) if *other != life => {
+            None => self.asked.push((ballot, run_number)),
+            Some((_, other)) if *other != run_number => {
                 self.fault.get_or_insert(Fault::BallotTwice);
             }
             Some(_) => {}
@@ -698,11 +720,11 @@ impl World {
             self.stop(index);
         }
         let seat = &mut self.seats[usize::from(index)];
-        seat.life += 1;
+        seat.run_number += 1;
         let file = seat.file.as_ref().map(|file| file.value.clone());
-        let member = Member::new(now, rules.settings(index, seat.life), file);
+        let member = ClaimMember::new(now, rules.settings(index, seat.run_number), file);
         seat.member = Some(Hashed::new(member));
-        self.with(rules, index, &Event::Born);
+        self.with(rules, index, &Event::Started);
     }
 
     // ---- scripts ---------------------------------------------------------
@@ -724,7 +746,7 @@ impl World {
     }
 
     /// Delivers the frames of a kind that are on their way to a member.
-    pub fn arrive(&mut self, rules: &Rules, kind: fn(&Message) -> bool, to: u8) {
+    pub fn arrive(&mut self, rules: &Rules, kind: fn(&ClaimMessage) -> bool, to: u8) {
         for packet in self.net.clone() {
             if packet.value.to == to && kind(&packet.value.message) {
                 self.act(rules, &Act::Arrives { packet, again: false });

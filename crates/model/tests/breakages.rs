@@ -12,7 +12,7 @@ use locum_model::{
 /// Breakage, and the scenario that finds it.
 const TABLE: &[(Breakage, &str)] = &[
     (NewestClaimOnly, "third"),
-    (NoMuteness, "witness"),
+    (NoAbstention, "witness"),
     (RunningGrantIgnored, "drift"),
     (ReleaseBeforeStop, "fence"),
     (ReleaseProvesAnyBallot, "late-release"),
@@ -24,7 +24,7 @@ const TABLE: &[(Breakage, &str)] = &[
     (EchoExtendsLaterClaims, "beats-before"),
     (NoCeiling, "ballots"),
     (HeardRoundsOnly, "forgotten"),
-    (StrikeWhileOutbid, "outbid"),
+    (ClearWhileOutbid, "outbid"),
     (VotesAcrossSets, "sets"),
     (BlankVotes, "file-lost"),
     (LeaseFromAnswer, "proposed"),
@@ -32,7 +32,7 @@ const TABLE: &[(Breakage, &str)] = &[
     (AcceptBelowPromise, "proposed"),
     (AnyVersionCounts, "proposed"),
     (ReleaseStays, "given-back"),
-    (EchoOfAnyLife, "old-echo"),
+    (EchoOfAnyGeneration, "old-echo"),
     (NoSweep, "owner-dies"),
 ];
 
@@ -51,7 +51,7 @@ fn every_rule_that_is_left_out_is_found() {
         match &outcome.violation {
             None => faults.push(format!("{breakage:?} is not found by {name}: {outcome}")),
             Some(violation) => {
-                let (steps, what) = (violation.acts.len(), violation.what);
+                let (steps, what) = (violation.acts.len(), violation.invariant);
                 let breakage = format!("{breakage:?}");
                 println!("{breakage:<26} {name:<14} {steps:>5} {:>9}  {what}", outcome.states);
             }

@@ -14,7 +14,7 @@ fn nothing_is_violated_and_everything_is_seen() {
         let outcome = search(scenario, Limits { depth: None, states: scenario.ends, threads: 1 });
         println!("{:<14} {outcome}", scenario.name);
         if let Some(violation) = &outcome.violation {
-            faults.push(format!("{}: {}: {outcome}", scenario.name, violation.what));
+            faults.push(format!("{}: {}: {outcome}", scenario.name, violation.invariant));
         }
         if scenario.ends.is_none() && !(outcome.exhausted && outcome.unseen.is_empty()) {
             faults

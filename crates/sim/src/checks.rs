@@ -13,16 +13,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use locum_core::{
-    group::Phase,
+    group::GroupPhase,
     model::{
         action::{GateLease, Operation},
         event::Ticket,
         identity::{GroupIndex, LinkIndex, ResourceId},
     },
-    r1::status::Group,
+    r1::status::R1GroupStatus,
 };
 
-use crate::world::{Life, World, nanos};
+use crate::world::{ProcessState, World, nanos};
 
 /// How late a beat may be, in nanoseconds.
 const BEAT_SLACK: u64 = 50_000_000;
@@ -90,7 +90,7 @@ impl World {
         }
         for a in 0..self.daemons.len() {
             for b in self.peers(a) {
-                let both_run = [a, b].iter().all(|&d| matches!(self.daemons[d].life, Life::Up(_)));
+                let both_run = [a, b].iter().all(|&d| matches!(self.daemons[d].process, ProcessState::Up(_)));
                 if a < b && both_run && !self.are_connected(a, b) {
                     self.checks.doubt();
                 }
@@ -119,7 +119,7 @@ impl World {
         for a in 0..self.daemons.len() {
             self.check_beats(a);
             for b in self.peers(a) {
-                let up = [a, b].map(|d| matches!(self.daemons[d].life, Life::Up(_)));
+                let up = [a, b].map(|d| matches!(self.daemons[d].process, ProcessState::Up(_)));
                 if up == [true, true] && !self.are_connected(a, b) {
                     is_calm = false;
                 }
@@ -127,9 +127,11 @@ impl World {
                     self.check_not_both(a, b);
                 }
             }
-            is_calm &= !self.status(a).is_some_and(|status| status.groups.iter().any(is_stuck));
+            is_calm &=
+                !self.status(a).is_some_and(|status| status.groups.iter().any(is_stop_failed_or_stopping));
             // The services of a killed daemon still run.
-            is_calm &= matches!(self.daemons[a].life, Life::Up(_)) || self.daemons[a].held.is_empty();
+            is_calm &=
+                matches!(self.daemons[a].process, ProcessState::Up(_)) || self.daemons[a].held.is_empty();
         }
         if is_calm {
             self.checks.trust();
@@ -140,7 +142,7 @@ impl World {
         let both: Vec<_> = self.daemons[a].held.intersection(&self.daemons[b].held).copied().collect();
         for resource in both {
             // A resource that cannot be stopped after a partition runs on; the log asks an administrator for help.
-            if [a, b].iter().any(|&daemon| self.is_stuck(daemon, resource)) {
+            if [a, b].iter().any(|&daemon| self.may_run_on(daemon, resource)) {
                 continue;
             }
             let name = &self.daemons[a].setup.plan.resource(resource).text;
@@ -150,13 +152,13 @@ impl World {
     }
 
     /// Whether the daemon reports that the stop of the resource's group failed, or has not succeeded yet.
-    fn is_stuck(&self, daemon: usize, resource: ResourceId) -> bool {
-        self.status(daemon).is_some_and(|status| is_stuck(&status.groups[resource.group.0]))
+    fn may_run_on(&self, daemon: usize, resource: ResourceId) -> bool {
+        self.status(daemon).is_some_and(|status| is_stop_failed_or_stopping(&status.groups[resource.group.0]))
     }
 
     fn check_beats(&mut self, daemon: usize) {
         let (now, keepalive) = (self.now, nanos(self.daemons[daemon].setup.plan.timing.keepalive));
-        let Life::Up(up) = &self.daemons[daemon].life else { return };
+        let ProcessState::Up(up) = &self.daemons[daemon].process else { return };
         if up.is_frozen {
             return;
         }
@@ -219,7 +221,7 @@ impl World {
         operation: Operation,
     ) {
         let d = &self.daemons[daemon];
-        let Life::Up(up) = &d.life else { return };
+        let ProcessState::Up(up) = &d.process else { return };
         let name = d.setup.plan.resource(resource).text.clone();
         let members = d.setup.plan.groups[resource.group.0].resources.len();
         let of_group = |member: usize| ResourceId { group: resource.group, member };
@@ -267,6 +269,6 @@ impl World {
     }
 }
 
-fn is_stuck(group: &Group) -> bool {
-    matches!(group.phase, Phase::Stuck(_) | Phase::Stopping(_))
+fn is_stop_failed_or_stopping(group: &R1GroupStatus) -> bool {
+    matches!(group.phase, GroupPhase::Stuck(_) | GroupPhase::Stopping(_))
 }

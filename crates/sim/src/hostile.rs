@@ -8,19 +8,19 @@ use locum_core::{
     model::{
         event::Source,
         holding::Holding,
-        keys::{Key, Keys, Method},
+        keys::{AuthMethod, Key, Keys},
     },
     r1::{
-        message::{Body, Message, NodeState, Resource, Status},
-        status::Status as Seen,
+        message::{Body, NodeState, R1Message, ResourceMessage, StatusMessage},
+        status::R1Status as Seen,
     },
 };
 
 use crate::{
     rng::Rng,
-    stage::Stage,
+    simulation::Simulation,
     story::{Command, NodeRef, Story},
-    theatre::Theatre,
+    testbed::Testbed,
 };
 
 /// One attack by a neighbour, with the expected outcome.
@@ -91,18 +91,18 @@ impl Trial {
     /// The part of the promise that was not kept.
     pub fn run(&self) -> Result<(), String> {
         let story = Story::parse(Path::new("hostile.story"), PAIR).map_err(|error| error.to_string())?;
-        let mut theatre = Theatre::new(&story, 1)?;
-        crate::stage::play(&story, &mut theatre)?;
+        let mut theatre = Simulation::new(&story, 1)?;
+        crate::testbed::play(&story, &mut theatre)?;
         theatre.facts();
         let log = theatre.world.notes.len();
-        let mut scene = Scene { theatre, log, seq: 1000 };
-        (self.act)(&mut scene).map_err(|text| format!("{text}\nthe log:\n{}", scene.theatre.log()))
+        let mut scene = Scene { simulation: theatre, log, seq: 1000 };
+        (self.act)(&mut scene).map_err(|text| format!("{text}\nthe log:\n{}", scene.simulation.log()))
     }
 }
 
 /// A pair that serves, and the means to disturb it.
 struct Scene<'a> {
-    theatre: Theatre<'a>,
+    simulation: Simulation<'a>,
     /// Number of log lines before the trial began.
     log: usize,
     seq: u64,
@@ -110,22 +110,22 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     fn wait(&mut self, ms: u64) -> Result<(), String> {
-        self.theatre.perform(&Command::Wait(std::time::Duration::from_millis(ms))).map(|_| ())
+        self.simulation.perform(&Command::Wait(std::time::Duration::from_millis(ms))).map(|_| ())
     }
 
     /// Puts bytes on the link, as if from the address of the first node.
     fn throw(&mut self, bytes: &[u8]) {
         let from = Source::Udp(SocketAddr::from(([10, 77, 1, 1], 694)));
-        self.theatre.world.inject(0, from, bytes);
+        self.simulation.world.inject(0, from, bytes);
     }
 
     /// A frame that is valid in every way but its sender. Its numbers keep rising.
     fn forge(&mut self, keys: &Keys, src: &str, of: NodeRef, body: Body) -> Vec<u8> {
-        let mut message = Message::new(body, src);
+        let mut message = R1Message::new(body, src);
         self.seq += 1;
         message.seq = Some(self.seq);
-        let daemon = self.theatre.daemon(of);
-        message.generation = Some(self.theatre.world.daemons[daemon].generation());
+        let daemon = self.simulation.daemon(of);
+        message.generation = Some(self.simulation.world.daemons[daemon].generation());
         message.unix_seconds = 1_017_619_200;
         message.ttl = Some(3);
         message.locum = Some(1);
@@ -135,12 +135,12 @@ impl Scene<'_> {
     }
 
     fn keys(&self) -> Keys {
-        self.theatre.world.daemons[0].setup.keys.clone()
+        self.simulation.world.daemons[0].setup.keys.clone()
     }
 
     fn seen(&self, node: NodeRef) -> Result<Seen, String> {
-        let daemon = self.theatre.daemon(node);
-        self.theatre.world.status(daemon).ok_or_else(|| "the daemon does not run".to_owned())
+        let daemon = self.simulation.daemon(node);
+        self.simulation.world.status(daemon).ok_or_else(|| "the daemon does not run".to_owned())
     }
 
     /// The digests of both nodes' states.
@@ -152,27 +152,27 @@ impl Scene<'_> {
         if self.digests()? != *before {
             return Err("the state of a node has changed".to_owned());
         }
-        let facts = self.theatre.facts();
+        let facts = self.simulation.facts();
         if facts.is_empty() { Ok(()) } else { Err(format!("something moved: {facts:?}")) }
     }
 
     fn lines(&self) -> usize {
-        self.theatre.world.notes.len() - self.log
+        self.simulation.world.notes.len() - self.log
     }
 
     fn must_serve(&mut self, node: NodeRef) -> Result<(), String> {
-        let holders = self.theatre.holders(0, 0);
+        let holders = self.simulation.holders(0, 0);
         let serves = holders.len() == 1 && holders[0].node == node && holders[0].whole;
         if serves { Ok(()) } else { Err(format!("the service is at {holders:?}")) }
     }
 }
 
 fn beat(dead_ms: u64) -> Body {
-    Body::Status(Status { state: NodeState::Active, dead_ms: Some(dead_ms), protocol: Some(1) })
+    Body::Status(StatusMessage { state: NodeState::Active, dead_ms: Some(dead_ms), protocol: Some(1) })
 }
 
 fn wrong_key(scene: &mut Scene<'_>) -> Result<(), String> {
-    let key = Key { number: 1, method: Method::Sha1, secret: b"guessed".to_vec() };
+    let key = Key { number: 1, method: AuthMethod::Sha1, secret: b"guessed".to_vec() };
     let keys = Keys::new(1, vec![key]).map_err(|fault| fault.to_string())?;
     let before = scene.digests()?;
     let refused = scene.seen(TWO)?.frames.refused.values().sum::<u64>();
@@ -192,7 +192,7 @@ fn wrong_key(scene: &mut Scene<'_>) -> Result<(), String> {
 
 fn own_name(scene: &mut Scene<'_>) -> Result<(), String> {
     let keys = scene.keys();
-    scene.theatre.perform(&Command::PowerOff(vec![ONE]))?;
+    scene.simulation.perform(&Command::PowerOff(vec![ONE]))?;
     for _ in 0..60 {
         let bytes = scene.forge(&keys, "clustnode2", TWO, beat(1000));
         scene.throw(&bytes);
@@ -206,7 +206,7 @@ fn own_name(scene: &mut Scene<'_>) -> Result<(), String> {
 fn strangers(scene: &mut Scene<'_>) -> Result<(), String> {
     let keys = scene.keys();
     let before = scene.digests()?;
-    let all = || Resource { hold: Holding::All, full: true, stable: Some(true), info: None };
+    let all = || ResourceMessage { hold: Holding::All, full: true, stable: Some(true), info: None };
     let nodes = || vec!["mallory".to_owned(), "clustnode2".to_owned()];
     for _ in 0..50 {
         for body in [beat(1000), Body::Starting, Body::Resource(all()), Body::ShutDone] {
@@ -240,11 +240,11 @@ fn deadtime(scene: &mut Scene<'_>) -> Result<(), String> {
     }
     scene.must_serve(ONE)?;
     // The last frame of a dying peer asks for the longest possible deadtime.
-    scene.theatre.perform(&Command::PowerOff(vec![ONE]))?;
+    scene.simulation.perform(&Command::PowerOff(vec![ONE]))?;
     let bytes = scene.forge(&keys, "clustnode1", ONE, beat(u64::MAX));
     scene.throw(&bytes);
     scene.wait(3_590_000)?;
-    if !scene.theatre.holders(0, 0).is_empty() {
+    if !scene.simulation.holders(0, 0).is_empty() {
         return Err("an hour was not waited for".to_owned());
     }
     scene.wait(20_000)?;
@@ -256,9 +256,9 @@ fn retransmission_flood(scene: &mut Scene<'_>) -> Result<(), String> {
     let before = scene.digests()?;
     let sent = scene.seen(TWO)?.frames.sent_again;
     for _ in 0..3000 {
-        let mut message = Message::new(Body::Rexmit { first: 1, last: 50 }, "clustnode1");
+        let mut message = R1Message::new(Body::Rexmit { first: 1, last: 50 }, "clustnode1");
         message.dest = Some("clustnode2".to_owned());
-        message.generation = Some(scene.theatre.world.daemons[0].generation());
+        message.generation = Some(scene.simulation.world.daemons[0].generation());
         message.unix_seconds = 1_017_619_200;
         let mut bytes = Vec::new();
         message.emit(Framing::Netstring, &keys, true, &mut bytes);
@@ -275,7 +275,7 @@ fn retransmission_flood(scene: &mut Scene<'_>) -> Result<(), String> {
 fn noise(scene: &mut Scene<'_>) -> Result<(), String> {
     let before = scene.digests()?;
     let mut rng = Rng::new(9);
-    let tape: Vec<Vec<u8>> = scene.theatre.world.daemons[0].tape().map(<[u8]>::to_vec).collect();
+    let tape: Vec<Vec<u8>> = scene.simulation.world.daemons[0].tape().map(<[u8]>::to_vec).collect();
     for round in 0..10_000 {
         let mut bytes = rng.pick(&tape).clone();
         let at = usize::try_from(rng.below(bytes.len() as u64)).unwrap_or(0);
@@ -303,7 +303,7 @@ fn terminal(scene: &mut Scene<'_>) -> Result<(), String> {
         scene.wait(61_000)?;
     }
     let ugly = scene
-        .theatre
+        .simulation
         .world
         .notes
         .iter()

@@ -14,9 +14,9 @@ pub mod net;
 pub mod rng;
 pub mod seeds;
 mod shorten;
-pub mod stage;
+pub mod simulation;
 pub mod story;
-pub mod theatre;
+pub mod testbed;
 pub mod transcript;
 pub mod world;
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::{
     rng::Rng,
     shorten::shortened,
-    stage::{self, Stage},
+    simulation::Simulation,
     story::Story,
-    theatre::Theatre,
+    testbed::{self, Testbed},
 };
 
 /// Steps that heal all faults and give every timer enough time.
@@ -27,7 +27,7 @@ const HEALED: [&str; 9] = [
 
 /// A cluster and the faults that happen to it.
 #[derive(Clone, Debug)]
-pub struct Tale {
+pub struct R1Scenario {
     head: String,
     steps: Vec<String>,
     is_unruly: bool,
@@ -35,7 +35,7 @@ pub struct Tale {
     is_faulty: bool,
 }
 
-impl Tale {
+impl R1Scenario {
     /// The scenario of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
@@ -78,12 +78,12 @@ impl Tale {
 
     fn try_play(&self, seed: u64) -> Result<String, String> {
         let story = Story::parse(Path::new("seed.story"), &self.text()).map_err(|error| error.to_string())?;
-        let mut theatre = Theatre::new(&story, seed)?;
+        let mut theatre = Simulation::new(&story, seed)?;
         theatre.is_patient = false;
         if self.is_unruly {
             theatre.make_unruly();
         }
-        let told = stage::play(&story, &mut theatre).and_then(|seen| {
+        let told = testbed::play(&story, &mut theatre).and_then(|seen| {
             for group in 0..story.clusters[0].groups.len() {
                 let holders = theatre.holders(0, group);
                 let runs_once = holders.len() == 1 && holders[0].whole;
@@ -110,7 +110,7 @@ impl Tale {
 /// # Errors
 /// The report of the failure.
 pub fn check(seed: u64) -> Result<(), String> {
-    let tale = Tale::of(seed);
+    let tale = R1Scenario::of(seed);
     let Err(first) = tale.play(seed) else { return Ok(()) };
     let short = tale.shortened(seed);
     let text = short.play(seed).err().unwrap_or(first);

@@ -96,7 +96,7 @@ pub struct Story {
     pub why: String,
     /// At least one cluster, in the order of the file.
     pub clusters: Vec<Cluster>,
-    pub steps: Vec<Step>,
+    pub steps: Vec<StoryStep>,
     /// The facts that must be seen; see [`crate::transcript`].
     pub expected: String,
     /// Lines that the log must hold, and levels that it must not.
@@ -210,7 +210,7 @@ pub struct NodeRef {
 
 /// A command and its place in the story file.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct StoryStep {
     /// Line of the file, from 1; 0 in stories that are generated.
     pub line: usize,
     /// The command as written.
@@ -218,7 +218,7 @@ pub struct Step {
     pub command: Command,
 }
 
-impl Step {
+impl StoryStep {
     /// The step of a generated story, without a line number.
     #[must_use]
     pub fn made(text: String, command: Command) -> Self {
@@ -322,7 +322,7 @@ pub enum NoteCheck {
         /// The exact level that the line must have.
         level: String,
         /// Text that the line must contain.
-        words: String,
+        text: String,
     },
     /// A line of this level or above must not come.
     Never {
@@ -397,7 +397,7 @@ impl Story {
 
     /// A generated story, with an empty expected part.
     #[must_use]
-    pub fn made(name: String, clusters: Vec<Cluster>, steps: Vec<Step>) -> Self {
+    pub fn made(name: String, clusters: Vec<Cluster>, steps: Vec<StoryStep>) -> Self {
         let (why, expected, head, tail) = Default::default();
         Self { name, why, clusters, steps, expected, notes: Vec::new(), head, tail }
     }
@@ -777,10 +777,10 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn step(&self, story: &Story, line: &Line<'a>) -> Result<Step, StoryError> {
+    fn step(&self, story: &Story, line: &Line<'a>) -> Result<StoryStep, StoryError> {
         let text = line.text.split_whitespace().collect::<Vec<_>>().join(" ");
         let command = command(story, &text).map_err(|text| self.fault(line.number, text))?;
-        Ok(Step { line: line.number, text, command })
+        Ok(StoryStep { line: line.number, text, command })
     }
 
     fn note_check(&self, story: &Story, number: usize, text: &str) -> Result<NoteCheck, StoryError> {
@@ -796,7 +796,7 @@ impl<'a> Parser<'a> {
         let (front, words) = text.split_once(": ").ok_or_else(form)?;
         let (name, word) = front.split_once(' ').ok_or_else(form)?;
         let node = node_ref(story, name).map_err(fault)?;
-        Ok(NoteCheck::Must { node, level: level(word.trim())?, words: words.trim().to_owned() })
+        Ok(NoteCheck::Must { node, level: level(word.trim())?, text: words.trim().to_owned() })
     }
 }
 

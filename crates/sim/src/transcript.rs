@@ -20,7 +20,7 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use crate::story::{Command, NodeRef, Step, Story};
+use crate::story::{Command, NodeRef, Story, StoryStep};
 
 /// One fact seen from outside: a change of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,26 +29,26 @@ pub struct Fact {
     pub node: NodeRef,
     /// Index of the group in [`crate::story::Cluster::groups`].
     pub group: usize,
-    pub sight: Sight,
+    pub change: ObservedChange,
 }
 
 /// A change of a resource, as seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum ObservedChange {
     /// The kernel has this address now.
     AddressUp(IpAddr),
     /// The kernel does not have this address any more.
     AddressDown(IpAddr),
     /// A resource (as written in `haresources`) was started.
-    Start(String, End),
+    Start(String, ScriptOutcome),
     /// A resource (as written in `haresources`) was stopped.
-    Stop(String, End),
+    Stop(String, ScriptOutcome),
 }
 
 /// How an operation of a script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Well,
+pub enum ScriptOutcome {
+    Succeeded,
     /// The script returned a failure.
     Failed,
     /// The script was killed at its limit.
@@ -72,7 +72,7 @@ pub struct Transcript {
 
 impl Transcript {
     /// Writes the command of the next step, unless it is `settle`.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: &StoryStep) {
         if !matches!(step.command, Command::Settle { .. }) {
             self.line(&format!("> {}", step.text));
         }
@@ -93,13 +93,13 @@ impl Transcript {
         let mut facts = std::mem::take(&mut self.facts);
         facts.sort_by_key(|fact| (fact.node, fact.group));
         facts.dedup();
-        for Fact { node, sight, .. } in facts {
+        for Fact { node, change: sight, .. } in facts {
             let name = story.node_name(node);
             let said = match sight {
-                Sight::AddressUp(ip) => format!("+ {ip}"),
-                Sight::AddressDown(ip) => format!("- {ip}"),
-                Sight::Start(resource, end) => format!("start {resource}{}", ending(end)),
-                Sight::Stop(resource, end) => format!("stop {resource}{}", ending(end)),
+                ObservedChange::AddressUp(ip) => format!("+ {ip}"),
+                ObservedChange::AddressDown(ip) => format!("- {ip}"),
+                ObservedChange::Start(resource, end) => format!("start {resource}{}", ending(end)),
+                ObservedChange::Stop(resource, end) => format!("stop {resource}{}", ending(end)),
             };
             self.line(&format!("{name}: {said}"));
         }
@@ -134,11 +134,11 @@ impl Transcript {
     }
 }
 
-fn ending(end: End) -> &'static str {
+fn ending(end: ScriptOutcome) -> &'static str {
     match end {
-        End::Well => "",
-        End::Failed => " failed",
-        End::Killed => " killed",
+        ScriptOutcome::Succeeded => "",
+        ScriptOutcome::Failed => " failed",
+        ScriptOutcome::Killed => " killed",
     }
 }
 

@@ -18,7 +18,7 @@ use locum_core::{
         action::{Action, Operation},
         event::{Carrier, Event, FenceOutcome, Outcome, Source, Ticket},
         holding::Holding,
-        identity::{Heard, LinkIndex, MemberIndex, NodeIndex, PingIndex, ResourceId},
+        identity::{LastHeard, LinkIndex, MemberIndex, NodeIndex, PingIndex, ResourceId},
         keys::{Key, Keys},
         note::Note,
         order::{Answer, Order, OrderId},
@@ -26,10 +26,10 @@ use locum_core::{
         time::{Instant, Now},
     },
     r1::{
-        director::{Director, Identity},
+        director::{R1Director, R1Identity},
         message::Uuid,
-        plan::{Medium, Plan},
-        status::Status,
+        plan::{R1Medium, R1Plan},
+        status::R1Status,
     },
 };
 
@@ -38,7 +38,7 @@ use crate::{
     net::Segment,
     rng::Rng,
     story::{self, Conduct, Link, Manner, NodeRef},
-    transcript::{End, Fact, Sight},
+    transcript::{Fact, ObservedChange, ScriptOutcome},
 };
 
 /// Frames that wait in the sockets of a daemon that is not scheduled.
@@ -54,7 +54,7 @@ const STATUS_TIME: Duration = Duration::from_millis(5);
 /// Time in which a device resets a node, or finds that it cannot.
 const DEVICE_TIME: Duration = Duration::from_millis(100);
 /// Time between the two runs of a daemon that reloads in place.
-const RENEWAL_TIME: Duration = Duration::from_millis(20);
+const RELOAD_TIME: Duration = Duration::from_millis(20);
 /// Time until a ping node's answer arrives.
 const ECHO_TIME: Duration = Duration::from_micros(300);
 /// The wall clock at the beginning of the simulation: 2002-04-01.
@@ -68,7 +68,7 @@ pub struct Setup {
     /// Index of the host on which it runs.
     pub host: usize,
     /// The configuration as seen from this node.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<R1Plan>,
     pub keys: Keys,
     /// For each link of the plan, the segment, and the daemon's address there.
     pub links: Vec<(usize, SocketAddr)>,
@@ -92,40 +92,40 @@ pub struct Daemon {
     /// Its parts; keys and conducts are kept up to date.
     pub setup: Setup,
     /// The new plan, if its files were changed since this run began.
-    pub written: Option<Arc<Plan>>,
+    pub written: Option<Arc<R1Plan>>,
     /// Resources that run on its host, as the kernel and the scripts know it.
     pub held: BTreeSet<ResourceId>,
-    pub life: Life,
+    pub process: ProcessState,
     /// Counts the runs of the daemon, so that events for an earlier run are recognized.
-    pub lives: u64,
+    pub run_number: u64,
     generation: u64,
-    remembered: BTreeMap<MemberIndex, Heard>,
+    remembered: BTreeMap<MemberIndex, LastHeard>,
     /// Frames that it sent, by run.
-    tapes: Vec<Vec<Said>>,
+    tapes: Vec<Vec<SentFrame>>,
 }
 
 /// A frame that a daemon sent.
 #[derive(Clone)]
-struct Said {
+struct SentFrame {
     at: u64,
     link: LinkIndex,
     bytes: Arc<[u8]>,
 }
 
 /// The process of a daemon.
-pub enum Life {
+pub enum ProcessState {
     /// No process is there.
     Down,
     /// It sweeps leftovers before its first beat; these resources are still to be checked.
     Sweeping(Vec<ResourceId>),
     /// It reloads in place: one director has ended and the next has not begun, while all resources run on.
-    Between,
+    Reloading,
     Up(Box<Up>),
 }
 
 /// The state of a running daemon.
 pub struct Up {
-    pub director: Director,
+    pub director: R1Director,
     /// Whether the process is frozen, so that it is not scheduled.
     pub is_frozen: bool,
     inbox: VecDeque<Input>,
@@ -151,7 +151,7 @@ enum Input {
 }
 
 /// A future event in the simulation's queue.
-enum Happening {
+enum QueuedEvent {
     Wake { daemon: usize, life: u64 },
     Frame { daemon: usize, life: u64, link: LinkIndex, from: Source, bytes: Arc<[u8]> },
     AgentEnds { daemon: usize, power: u64, life: u64, job: Job },
@@ -159,7 +159,7 @@ enum Happening {
     Echo { daemon: usize, life: u64, ping: PingIndex, bytes: Arc<[u8]> },
     Sweep { daemon: usize, life: u64 },
     Return { daemon: usize, life: u64 },
-    Renewed { daemon: usize, life: u64, keeps: Holding },
+    Reloaded { daemon: usize, life: u64, keeps: Holding },
     Replay { daemon: usize, at: usize, until: u64 },
 }
 
@@ -174,16 +174,16 @@ struct Job {
 
 /// An order that an administrator gave.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PlacedOrder {
     pub daemon: usize,
     /// The run of the daemon that got the order.
-    pub life: u64,
+    pub run_number: u64,
     pub answer: Option<Answer>,
 }
 
 /// A line in the log of a daemon.
 #[derive(Clone, Debug)]
-pub struct Noted {
+pub struct LoggedNote {
     /// When, in nanoseconds since the simulation began.
     pub at: u64,
     pub daemon: usize,
@@ -197,9 +197,9 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub daemons: Vec<Daemon>,
     pub segments: Vec<Segment>,
-    pub orders: BTreeMap<OrderId, Asked>,
+    pub orders: BTreeMap<OrderId, PlacedOrder>,
     /// The logs of all daemons, in the order of time.
-    pub notes: Vec<Noted>,
+    pub notes: Vec<LoggedNote>,
     /// The checks, with the broken invariants that they found.
     pub checks: Checks,
     /// Frames that all daemons sent and heard.
@@ -211,7 +211,7 @@ pub struct World {
     power: Vec<u64>,
     facts: Vec<Fact>,
     neighbours: BTreeMap<IpAddr, usize>,
-    queue: BTreeMap<(u64, u64), Happening>,
+    queue: BTreeMap<(u64, u64), QueuedEvent>,
     queued: u64,
     rng: Rng,
 }
@@ -246,8 +246,8 @@ impl World {
             setup,
             written: None,
             held: BTreeSet::new(),
-            life: Life::Down,
-            lives: 0,
+            process: ProcessState::Down,
+            run_number: 0,
             generation: 1000,
             remembered: BTreeMap::new(),
             tapes: Vec::new(),
@@ -258,10 +258,10 @@ impl World {
     pub fn start(&mut self, daemon: usize) {
         self.hosts[self.daemons[daemon].setup.host].is_on = true;
         let d = &mut self.daemons[daemon];
-        if !matches!(d.life, Life::Down) {
+        if !matches!(d.process, ProcessState::Down) {
             return;
         }
-        d.lives += 1;
+        d.run_number += 1;
         d.generation += 1;
         d.read_files();
         let groups = d.setup.plan.groups.iter().enumerate();
@@ -270,10 +270,10 @@ impl World {
                 .map(move |member| ResourceId { group: locum_core::model::identity::GroupIndex(g), member })
         });
         // The last resource of this list is looked at first: right to left.
-        d.life = Life::Sweeping(all.collect());
-        let life = d.lives;
+        d.process = ProcessState::Sweeping(all.collect());
+        let life = d.run_number;
         self.end_orphans(daemon);
-        self.at(self.now, Happening::Sweep { daemon, life });
+        self.at(self.now, QueuedEvent::Sweep { daemon, life });
     }
 
     /// Kills operations of an earlier run, before the sweep checks which resources run.
@@ -282,14 +282,14 @@ impl World {
             return;
         }
         let power = self.power[self.daemons[daemon].setup.host];
-        let is_orphan = |happening: &Happening| match happening {
-            Happening::AgentEnds { daemon: d, power: p, .. } => *d == daemon && *p == power,
+        let is_orphan = |happening: &QueuedEvent| match happening {
+            QueuedEvent::AgentEnds { daemon: d, power: p, .. } => *d == daemon && *p == power,
             _ => false,
         };
-        let orphans: Vec<Happening> =
+        let orphans: Vec<QueuedEvent> =
             self.queue.extract_if(.., |_, happening| is_orphan(happening)).map(|(_, what)| what).collect();
         for orphan in orphans {
-            let Happening::AgentEnds { job, .. } = orphan else { continue };
+            let QueuedEvent::AgentEnds { job, .. } = orphan else { continue };
             self.jobs -= 1;
             if job.operation != Operation::Status {
                 self.change(daemon, job.resource, job.operation, &Outcome::TimedOut);
@@ -315,14 +315,14 @@ impl World {
 
     /// Freezes the daemon (it is not scheduled), or thaws it.
     pub fn freeze(&mut self, daemon: usize, is_frozen: bool) {
-        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        let ProcessState::Up(up) = &mut self.daemons[daemon].process else { return };
         up.is_frozen = is_frozen;
         self.checks.doubt();
         if !is_frozen {
             up.wake = None; // It may have passed unheard.
             self.feed(daemon, Input::Tick);
             loop {
-                let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+                let ProcessState::Up(up) = &mut self.daemons[daemon].process else { return };
                 let Some(input) = up.inbox.pop_front() else { break };
                 if matches!(input, Input::Frame { .. }) {
                     up.frames_waiting -= 1;
@@ -334,11 +334,12 @@ impl World {
 
     /// Gives a daemon an order of an administrator; `None` if no daemon runs that could answer.
     pub fn order(&mut self, daemon: usize, order: Order) -> Option<OrderId> {
-        if !matches!(self.daemons[daemon].life, Life::Up(_)) {
+        if !matches!(self.daemons[daemon].process, ProcessState::Up(_)) {
             return None;
         }
         let id = OrderId(self.orders.len() as u64 + 1);
-        self.orders.insert(id, Asked { daemon, life: self.daemons[daemon].lives, answer: None });
+        self.orders
+            .insert(id, PlacedOrder { daemon, run_number: self.daemons[daemon].run_number, answer: None });
         self.feed(daemon, Input::Order { id, order });
         Some(id)
     }
@@ -348,7 +349,9 @@ impl World {
     pub fn is_answered(&self, order: OrderId) -> bool {
         let asked = &self.orders[&order];
         let daemon = &self.daemons[asked.daemon];
-        asked.answer.is_some() || daemon.lives != asked.life || matches!(daemon.life, Life::Down)
+        asked.answer.is_some()
+            || daemon.run_number != asked.run_number
+            || matches!(daemon.process, ProcessState::Down)
     }
 
     /// Gives the daemon a new `authkeys`, and HUP.
@@ -358,9 +361,9 @@ impl World {
     }
 
     /// Gives the daemon new files, and HUP.
-    pub fn renew(&mut self, daemon: usize, plan: Arc<Plan>) -> Option<OrderId> {
+    pub fn reload(&mut self, daemon: usize, plan: Arc<R1Plan>) -> Option<OrderId> {
         self.daemons[daemon].written = Some(plan);
-        self.order(daemon, Order::Renew)
+        self.order(daemon, Order::Reload)
     }
 
     /// Puts bytes on a segment, as if sent by `from`; all daemons there hear them.
@@ -375,7 +378,7 @@ impl World {
     /// its present or last one.
     pub fn replay(&mut self, daemon: usize, time: Duration) {
         let until = self.now + nanos(time);
-        self.at(self.now, Happening::Replay { daemon, at: 0, until });
+        self.at(self.now, QueuedEvent::Replay { daemon, at: 0, until });
     }
 
     /// The facts seen since the last call, in the order in which they happened.
@@ -405,10 +408,10 @@ impl World {
 
     /// The status that a daemon would report; `None` if it does not run.
     #[must_use]
-    pub fn status(&self, daemon: usize) -> Option<Status> {
-        match &self.daemons[daemon].life {
-            Life::Up(up) => Some(up.director.status(moment(self.now, up.clock_zero))),
-            Life::Down | Life::Sweeping(_) | Life::Between => None,
+    pub fn status(&self, daemon: usize) -> Option<R1Status> {
+        match &self.daemons[daemon].process {
+            ProcessState::Up(up) => Some(up.director.status(moment(self.now, up.clock_zero))),
+            ProcessState::Down | ProcessState::Sweeping(_) | ProcessState::Reloading => None,
         }
     }
 
@@ -428,46 +431,46 @@ impl World {
         let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
         self.now = self.now.max(at);
         match happening {
-            Happening::Wake { daemon, life } => self.wake(daemon, life),
-            Happening::Frame { daemon, life, link, from, bytes } => {
-                if self.daemons[daemon].lives == life {
+            QueuedEvent::Wake { daemon, life } => self.wake(daemon, life),
+            QueuedEvent::Frame { daemon, life, link, from, bytes } => {
+                if self.daemons[daemon].run_number == life {
                     self.frames += 1;
                     self.feed(daemon, Input::Frame { link, from, bytes });
                 }
             }
-            Happening::AgentEnds { daemon, power, life, job } => {
+            QueuedEvent::AgentEnds { daemon, power, life, job } => {
                 self.jobs -= 1;
                 if self.power[self.daemons[daemon].setup.host] == power {
                     self.agent_ends(daemon, life, job);
                 }
             }
-            Happening::Fenced { daemon, life, ticket, node } => {
+            QueuedEvent::Fenced { daemon, life, ticket, node } => {
                 self.jobs -= 1;
-                if self.daemons[daemon].lives == life {
+                if self.daemons[daemon].run_number == life {
                     self.reset(daemon, ticket, node);
                 }
             }
-            Happening::Echo { daemon, life, ping, bytes } => {
-                if self.daemons[daemon].lives == life {
+            QueuedEvent::Echo { daemon, life, ping, bytes } => {
+                if self.daemons[daemon].run_number == life {
                     self.feed(daemon, Input::Echo { ping, bytes });
                 }
             }
-            Happening::Sweep { daemon, life } => {
-                if self.daemons[daemon].lives == life {
+            QueuedEvent::Sweep { daemon, life } => {
+                if self.daemons[daemon].run_number == life {
                     self.sweep(daemon);
                 }
             }
-            Happening::Return { daemon, life } => {
-                if self.daemons[daemon].lives == life {
+            QueuedEvent::Return { daemon, life } => {
+                if self.daemons[daemon].run_number == life {
                     self.start(daemon);
                 }
             }
-            Happening::Renewed { daemon, life, keeps } => {
-                if self.daemons[daemon].lives == life {
+            QueuedEvent::Reloaded { daemon, life, keeps } => {
+                if self.daemons[daemon].run_number == life {
                     self.first_beat(daemon, Some(keeps));
                 }
             }
-            Happening::Replay { daemon, at, until } => self.replay_frame(daemon, at, until),
+            QueuedEvent::Replay { daemon, at, until } => self.replay_frame(daemon, at, until),
         }
         true
     }
@@ -491,7 +494,7 @@ impl World {
     /// ways.
     #[must_use]
     pub fn are_connected(&self, a: usize, b: usize) -> bool {
-        let runs = |d: usize| matches!(&self.daemons[d].life, Life::Up(up) if !up.is_frozen);
+        let runs = |d: usize| matches!(&self.daemons[d].process, ProcessState::Up(up) if !up.is_frozen);
         let (here, there) = (&self.daemons[a].setup, &self.daemons[b].setup);
         let carries =
             |segment: usize| [here.host, there.host].iter().all(|&h| self.segments[segment].carries(h));
@@ -506,23 +509,23 @@ impl World {
         self.segments.iter().any(|s| s.link.cable == story::Cable::Lan && s.is_cut)
     }
 
-    fn at(&mut self, at: u64, happening: Happening) {
+    fn at(&mut self, at: u64, happening: QueuedEvent) {
         self.queued += 1;
         self.queue.insert((at, self.queued), happening);
     }
 
     fn end(&mut self, daemon: usize) {
         let d = &mut self.daemons[daemon];
-        d.life = Life::Down;
-        d.lives += 1;
+        d.process = ProcessState::Down;
+        d.run_number += 1;
         self.checks.ended(daemon);
     }
 
-    fn wake(&mut self, daemon: usize, life: u64) {
+    fn wake(&mut self, daemon: usize, run_number: u64) {
         let now = self.now;
         let d = &mut self.daemons[daemon];
-        if let Life::Up(up) = &mut d.life
-            && d.lives == life
+        if let ProcessState::Up(up) = &mut d.process
+            && d.run_number == run_number
             && !up.is_frozen
             && up.wake.is_some_and(|at| at <= now)
         {
@@ -541,7 +544,7 @@ impl World {
     /// Gives a daemon an event, now or when it is scheduled again.
     fn feed(&mut self, daemon: usize, input: Input) {
         let now = self.now;
-        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        let ProcessState::Up(up) = &mut self.daemons[daemon].process else { return };
         if up.is_frozen {
             match input {
                 Input::Tick => {}
@@ -564,7 +567,7 @@ impl World {
 
     fn drain(&mut self, daemon: usize) {
         loop {
-            let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+            let ProcessState::Up(up) = &mut self.daemons[daemon].process else { return };
             let Some(action) = up.director.poll() else { break };
             self.perform(daemon, action);
         }
@@ -573,7 +576,7 @@ impl World {
 
     fn schedule(&mut self, daemon: usize) {
         let now = self.now;
-        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        let ProcessState::Up(up) = &mut self.daemons[daemon].process else { return };
         let deadline = up.director.deadline().as_nanos().saturating_sub(up.clock_zero);
         let deadline = deadline.max(now);
         if up.wake.is_some_and(|at| at <= deadline) {
@@ -581,9 +584,9 @@ impl World {
         }
         // A timer is never early, and a little late.
         up.wake = Some(deadline);
-        let life = self.daemons[daemon].lives;
+        let life = self.daemons[daemon].run_number;
         let at = if deadline == now { now } else { deadline + self.rng.below(100_000) };
-        self.at(at, Happening::Wake { daemon, life });
+        self.at(at, QueuedEvent::Wake { daemon, life });
     }
 
     fn perform(&mut self, daemon: usize, action: Action) {
@@ -597,9 +600,9 @@ impl World {
             Action::Announce(resource) => self.announce(daemon, resource),
             Action::EventScript { .. } => {} // No story has scripts of its own.
             Action::Fence { ticket, node } => {
-                let life = self.daemons[daemon].lives;
+                let life = self.daemons[daemon].run_number;
                 self.jobs += 1;
-                self.at(self.now + nanos(DEVICE_TIME), Happening::Fenced { daemon, life, ticket, node });
+                self.at(self.now + nanos(DEVICE_TIME), QueuedEvent::Fenced { daemon, life, ticket, node });
             }
             Action::Reply { order, answer } => match self.orders.get_mut(&order) {
                 Some(asked) if asked.answer.is_none() && asked.daemon == daemon => {
@@ -613,7 +616,7 @@ impl World {
                     self.checks.fault(format!("daemon {daemon} remembers something older"));
                 }
             }
-            Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
+            Action::Note(note) => self.notes.push(LoggedNote { at: self.now, daemon, note }),
             Action::Gate { group, lease } => self.check_gate(daemon, group, lease),
             Action::SendTo { .. }
             | Action::AnnounceClaim { .. }
@@ -621,7 +624,7 @@ impl World {
             | Action::Write(_) => {
                 self.checks.fault(format!("daemon {daemon} wants what R1 does not have"));
             }
-            Action::Exit { keeps: Some(keeps), .. } => self.renewed(daemon, keeps),
+            Action::Exit { keeps: Some(keeps), .. } => self.reloaded(daemon, keeps),
             Action::Exit { clean, restart, keeps: None } => {
                 if clean {
                     self.check_exit(daemon);
@@ -631,8 +634,8 @@ impl World {
                 self.end(daemon);
                 self.last_change = self.now;
                 if let Some(after) = restart {
-                    let life = self.daemons[daemon].lives;
-                    self.at(self.now + nanos(after), Happening::Return { daemon, life });
+                    let life = self.daemons[daemon].run_number;
+                    self.at(self.now + nanos(after), QueuedEvent::Return { daemon, life });
                 }
             }
         }
@@ -647,12 +650,12 @@ impl World {
         if let Some(tape) = d.tapes.last_mut()
             && tape.len() < TAPE_FRAMES_MAX
         {
-            tape.push(Said { at: self.now, link, bytes: bytes.clone() });
+            tape.push(SentFrame { at: self.now, link, bytes: bytes.clone() });
         }
         let host = d.setup.host;
         let baud = d.setup.plan.links[link.0].media.iter().find_map(|medium| match medium {
-            Medium::Serial { baud, .. } => Some(*baud),
-            Medium::Broadcast { .. } | Medium::Multicast { .. } | Medium::Unicast { .. } => None,
+            R1Medium::Serial { baud, .. } => Some(*baud),
+            R1Medium::Broadcast { .. } | R1Medium::Multicast { .. } | R1Medium::Unicast { .. } => None,
         });
         let Some(left) = self.segments[segment].depart(self.now, host, bytes.len(), baud.unwrap_or(u32::MAX))
         else {
@@ -673,10 +676,10 @@ impl World {
 
     /// Ping nodes are on the client's segment and always answer.
     fn ping(&mut self, daemon: usize, ping: PingIndex, bytes: Arc<[u8]>) {
-        let (host, life) = (self.daemons[daemon].setup.host, self.daemons[daemon].lives);
+        let (host, life) = (self.daemons[daemon].setup.host, self.daemons[daemon].run_number);
         let mut lan = self.segments.iter().filter(|segment| segment.link.cable == story::Cable::Lan);
         if lan.all(|segment| !segment.is_cut && !segment.muted.contains(&host)) {
-            self.at(self.now + nanos(ECHO_TIME), Happening::Echo { daemon, life, ping, bytes });
+            self.at(self.now + nanos(ECHO_TIME), QueuedEvent::Echo { daemon, life, ping, bytes });
         }
     }
 
@@ -710,9 +713,9 @@ impl World {
     }
 
     fn hear(&mut self, at: u64, daemon: usize, link: LinkIndex, from: Source, bytes: &Arc<[u8]>) {
-        let life = self.daemons[daemon].lives;
-        if matches!(self.daemons[daemon].life, Life::Up(_)) {
-            self.at(at, Happening::Frame { daemon, life, link, from, bytes: bytes.clone() });
+        let life = self.daemons[daemon].run_number;
+        if matches!(self.daemons[daemon].process, ProcessState::Up(_)) {
+            self.at(at, QueuedEvent::Frame { daemon, life, link, from, bytes: bytes.clone() });
         }
     }
 
@@ -759,7 +762,7 @@ impl World {
         self.check_run(daemon, ticket, resource, operation);
         let (took, outcome) = self.course(daemon, resource, operation);
         let (took, outcome) = if took > limit { (limit, Outcome::TimedOut) } else { (took, outcome) };
-        if let Life::Up(up) = &mut self.daemons[daemon].life {
+        if let ProcessState::Up(up) = &mut self.daemons[daemon].process {
             up.tickets.insert(ticket, (resource, operation));
         }
         self.begin(daemon, took, Job { ticket: Some(ticket), resource, operation, outcome });
@@ -767,11 +770,11 @@ impl World {
 
     /// The operation is killed now, and not at its end.
     fn abandon(&mut self, daemon: usize, ticket: Ticket) {
-        let is_it = |happening: &Happening| match happening {
-            Happening::AgentEnds { daemon: d, job, .. } => *d == daemon && job.ticket == Some(ticket),
+        let is_it = |happening: &QueuedEvent| match happening {
+            QueuedEvent::AgentEnds { daemon: d, job, .. } => *d == daemon && job.ticket == Some(ticket),
             _ => false,
         };
-        let Some((_, Happening::AgentEnds { mut job, .. })) =
+        let Some((_, QueuedEvent::AgentEnds { mut job, .. })) =
             self.queue.extract_if(.., |_, happening| is_it(happening)).next()
         else {
             return;
@@ -783,9 +786,9 @@ impl World {
 
     fn begin(&mut self, daemon: usize, took: Duration, job: Job) {
         let d = &self.daemons[daemon];
-        let (power, life) = (self.power[d.setup.host], d.lives);
+        let (power, life) = (self.power[d.setup.host], d.run_number);
         self.jobs += 1;
-        self.at(self.now + nanos(took), Happening::AgentEnds { daemon, power, life, job });
+        self.at(self.now + nanos(took), QueuedEvent::AgentEnds { daemon, power, life, job });
     }
 
     /// How long an operation begun now takes and how it ends, if nothing ends it before. The outcome of a status is
@@ -818,7 +821,7 @@ impl World {
         }
     }
 
-    fn agent_ends(&mut self, daemon: usize, life: u64, job: Job) {
+    fn agent_ends(&mut self, daemon: usize, run_number: u64, job: Job) {
         let Job { ticket, resource, operation, mut outcome } = job;
         match operation {
             Operation::Status => {
@@ -828,7 +831,7 @@ impl World {
             Operation::Start | Operation::Stop => self.change(daemon, resource, operation, &outcome),
             Operation::Terminate | Operation::Kill => {}
         }
-        if self.daemons[daemon].lives != life {
+        if self.daemons[daemon].run_number != run_number {
             return; // An operation of an earlier run: its work is done, but no daemon waits for the answer.
         }
         match ticket {
@@ -841,14 +844,14 @@ impl World {
     fn change(&mut self, daemon: usize, resource: ResourceId, operation: Operation, outcome: &Outcome) {
         let d = &mut self.daemons[daemon];
         let end = match outcome {
-            Outcome::Ok => End::Well,
-            Outcome::TimedOut => End::Killed,
-            _ => End::Failed,
+            Outcome::Ok => ScriptOutcome::Succeeded,
+            Outcome::TimedOut => ScriptOutcome::Killed,
+            _ => ScriptOutcome::Failed,
         };
         let text = d.setup.plan.resource(resource).text.clone();
         let changed = match (operation, end) {
-            (Operation::Start, End::Well) => d.held.insert(resource),
-            (Operation::Stop, End::Well) => d.held.remove(&resource),
+            (Operation::Start, ScriptOutcome::Succeeded) => d.held.insert(resource),
+            (Operation::Stop, ScriptOutcome::Succeeded) => d.held.remove(&resource),
             (Operation::Start, _) => !d.held.contains(&resource),
             _ => d.held.contains(&resource),
         };
@@ -856,14 +859,14 @@ impl World {
             return;
         }
         let sight = match (address_of(&d.setup.plan, resource), operation) {
-            (Some(_), _) if end != End::Well => return,
-            (Some(ip), Operation::Start) => Sight::AddressUp(ip),
-            (Some(ip), _) => Sight::AddressDown(ip),
-            (None, Operation::Start) => Sight::Start(text, end),
-            (None, _) => Sight::Stop(text, end),
+            (Some(_), _) if end != ScriptOutcome::Succeeded => return,
+            (Some(ip), Operation::Start) => ObservedChange::AddressUp(ip),
+            (Some(ip), _) => ObservedChange::AddressDown(ip),
+            (None, Operation::Start) => ObservedChange::Start(text, end),
+            (None, _) => ObservedChange::Stop(text, end),
         };
         let (host, address) = (d.setup.host, address_of(&d.setup.plan, resource));
-        self.facts.push(Fact { node: d.setup.node, group: resource.group.0, sight });
+        self.facts.push(Fact { node: d.setup.node, group: resource.group.0, change: sight });
         self.last_change = self.now;
         if let (Some(address), Operation::Start, false) =
             (address, operation, crate::planted_no_announcement())
@@ -875,7 +878,7 @@ impl World {
 
     /// Looks at the leftovers of an earlier run one after the other, and stops them.
     fn sweep(&mut self, daemon: usize) {
-        let Life::Sweeping(left) = &mut self.daemons[daemon].life else { return };
+        let ProcessState::Sweeping(left) = &mut self.daemons[daemon].process else { return };
         match left.pop() {
             // In a cluster of one node, leftovers may run on.
             Some(resource)
@@ -904,14 +907,14 @@ impl World {
     }
 
     /// A run has ended without stopping anything; the next run begins with the new files.
-    fn renewed(&mut self, daemon: usize, keeps: Holding) {
+    fn reloaded(&mut self, daemon: usize, keeps: Holding) {
         self.end(daemon);
         let d = &mut self.daemons[daemon];
-        d.life = Life::Between;
+        d.process = ProcessState::Reloading;
         d.generation += 1;
         d.read_files();
-        let life = d.lives;
-        self.at(self.now + nanos(RENEWAL_TIME), Happening::Renewed { daemon, life, keeps });
+        let life = d.run_number;
+        self.at(self.now + nanos(RELOAD_TIME), QueuedEvent::Reloaded { daemon, life, keeps });
     }
 
     fn first_beat(&mut self, daemon: usize, keeps: Option<Holding>) {
@@ -929,18 +932,18 @@ impl World {
         if !stuck.is_empty() {
             self.checks.doubt();
         }
-        let identity = Identity {
+        let identity = R1Identity {
             uuid: Uuid(uuid),
             generation: d.generation,
             seed,
-            stuck,
+            stop_failed: stuck,
             keeps,
             peer_heard: peer.and_then(|peer| d.remembered.get(&peer.into()).copied()),
         };
         let director =
-            Director::new(d.setup.plan.clone(), d.setup.keys.clone(), identity, moment(now, clock_zero));
+            R1Director::new(d.setup.plan.clone(), d.setup.keys.clone(), identity, moment(now, clock_zero));
         d.tapes.push(Vec::new());
-        d.life = Life::Up(Box::new(Up {
+        d.process = ProcessState::Up(Box::new(Up {
             director,
             is_frozen: false,
             inbox: VecDeque::new(),
@@ -960,13 +963,13 @@ impl World {
         let d = &self.daemons[daemon];
         let earlier = d.tapes.len().checked_sub(2).map(|life| &d.tapes[life]);
         let Some(tape) = earlier.filter(|tape| !tape.is_empty()) else { return };
-        let Said { at: sent, link, bytes } = tape[at % tape.len()].clone();
+        let SentFrame { at: sent, link, bytes } = tape[at % tape.len()].clone();
         let next = tape[(at + 1) % tape.len()].at.saturating_sub(sent);
         let (segment, address) = d.setup.links[link.0];
         let is_serial = d.setup.plan.links[link.0].is_serial();
         self.inject(segment, if is_serial { Source::Serial } else { Source::Udp(address) }, &bytes);
         if self.now < until {
-            self.at(self.now + next.max(1_000_000), Happening::Replay { daemon, at: at + 1, until });
+            self.at(self.now + next.max(1_000_000), QueuedEvent::Replay { daemon, at: at + 1, until });
         }
     }
 }
@@ -1013,7 +1016,7 @@ fn moment(now: u64, clock_zero: u64) -> Now {
 
 /// The address of a resource, if the resource is an address.
 #[must_use]
-pub fn address_of(plan: &Plan, resource: ResourceId) -> Option<IpAddr> {
+pub fn address_of(plan: &R1Plan, resource: ResourceId) -> Option<IpAddr> {
     match &plan.resource(resource).agent {
         Agent::Address(address) => Some(address.ip),
         _ => None,

@@ -7,7 +7,7 @@ use locum_core::model::breakage::{
     Breakage::{self, *},
     plant,
 };
-use locum_sim::{hostile::TRIALS, stage::REWRITE, story::Story, theatre};
+use locum_sim::{hostile::TRIALS, simulation, story::Story, testbed::REWRITE};
 
 /// Breakage, the story or trial that must fail, and a part of its report.
 const TABLE: &[(Breakage, &str, &str)] = &[
@@ -34,7 +34,7 @@ const TABLE: &[(Breakage, &str, &str)] = &[
     (NoWaitBeforeYield, "ipfail-both", ""),
     (TakeoverUnfenced, "fence-fails", ""),
     (NoAnnouncementAfterHeal, "partition", "+ client: 172.23.2.14 none"),
-    (RenewalIsLoss, "renew-all", "runs on two hosts"),
+    (ReloadIsLoss, "renew-all", "runs on two hosts"),
 ];
 
 fn run(name: &str) -> Result<(), String> {
@@ -43,11 +43,11 @@ fn run(name: &str) -> Result<(), String> {
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/stories/{name}.story"));
     let story = Story::read(&path).map_err(|error| error.to_string())?;
-    theatre::play(&path, &story, 1)
+    simulation::play(&path, &story, 1)
 }
 
 /// The line of a report that says most about the failure.
-fn heart<'a>(report: &'a str, hint: &str) -> &'a str {
+fn key_line<'a>(report: &'a str, hint: &str) -> &'a str {
     let line = report.lines().map(str::trim).find(|line| {
         if hint.is_empty() { line.starts_with(['+', '-']) && line.len() > 2 } else { line.contains(hint) }
     });
@@ -72,7 +72,7 @@ fn every_breakage_turns_its_story_red() {
                 faults.push(format!("{breakage:?} turns {name} red without the words {hint:?}:\n{report}"));
             }
             Err(report) => {
-                println!("{:<24} {name:<24} {:.90}", format!("{breakage:?}"), heart(&report, hint));
+                println!("{:<24} {name:<24} {:.90}", format!("{breakage:?}"), key_line(&report, hint));
             }
         }
     }

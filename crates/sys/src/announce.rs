@@ -18,14 +18,14 @@ use crate::{checksum, netlink::Interface};
 
 const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IPV6: u16 = 0x86dd;
-const ALL: [u8; 6] = [0xff; 6];
+const BROADCAST: [u8; 6] = [0xff; 6];
 /// The all-nodes group's Ethernet address (RFC 2464 section 7).
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 /// The form of an announcement. Some stacks learn from one form, some from the other; sending both in turn reaches all.
 /// Neighbour advertisements have one form only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum AnnouncementForm {
     /// ARP: a broadcast request for the address by its owner (an announcement in the words of RFC 5227).
     Request,
     /// ARP: an unsolicited broadcast reply.
@@ -53,7 +53,7 @@ impl Announcer {
     ///
     /// # Errors
     /// `Unsupported` if the interface does not resolve neighbours; else the kernel's error (`NetworkDown`).
-    pub fn announce(&self, interface: &Interface, ip: IpAddr, form: Form) -> io::Result<()> {
+    pub fn announce(&self, interface: &Interface, ip: IpAddr, form: AnnouncementForm) -> io::Result<()> {
         let Some(mac) = interface.mac.filter(|_| interface.resolves) else {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -61,10 +61,15 @@ impl Announcer {
             ));
         };
         match ip {
-            IpAddr::V4(ip) => self.send(interface.index, ETH_P_ARP, ALL, Arp::new(mac, ip, form).as_bytes()),
-            IpAddr::V6(ip) => {
-                self.send(interface.index, ETH_P_IPV6, ALL_NODES, Advertisement::new(mac, ip).as_bytes())
+            IpAddr::V4(ip) => {
+                self.send(interface.index, ETH_P_ARP, BROADCAST, ArpPacket::new(mac, ip, form).as_bytes())
             }
+            IpAddr::V6(ip) => self.send(
+                interface.index,
+                ETH_P_IPV6,
+                ALL_NODES,
+                NeighbourAdvertisement::new(mac, ip).as_bytes(),
+            ),
         }
     }
 
@@ -79,11 +84,12 @@ impl Announcer {
         };
         match ip {
             IpAddr::V4(ip) => {
-                let packet = Arp { sender_ip: [0; 4], ..Arp::new(mac, ip, Form::Request) };
-                self.send(interface.index, ETH_P_ARP, ALL, packet.as_bytes())
+                let packet =
+                    ArpPacket { sender_ip: [0; 4], ..ArpPacket::new(mac, ip, AnnouncementForm::Request) };
+                self.send(interface.index, ETH_P_ARP, BROADCAST, packet.as_bytes())
             }
             IpAddr::V6(ip) => {
-                let packet = Solicitation::new(ip);
+                let packet = NeighbourSolicitation::new(ip);
                 let [.., a, b, c] = ip.octets();
                 self.send(interface.index, ETH_P_IPV6, [0x33, 0x33, 0xff, a, b, c], packet.as_bytes())
             }
@@ -116,7 +122,7 @@ impl Announcer {
 /// An ARP packet for Ethernet and IPv4 (RFC 826).
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
-struct Arp {
+struct ArpPacket {
     hardware: U16,
     protocol: U16,
     hardware_length: u8,
@@ -128,11 +134,11 @@ struct Arp {
     target_ip: [u8; 4],
 }
 
-impl Arp {
-    fn new(mac: [u8; 6], ip: Ipv4Addr, form: Form) -> Self {
+impl ArpPacket {
+    fn new(mac: [u8; 6], ip: Ipv4Addr, form: AnnouncementForm) -> Self {
         let (operation, target_mac) = match form {
-            Form::Request => (1, [0; 6]),
-            Form::Reply => (2, mac),
+            AnnouncementForm::Request => (1, [0; 6]),
+            AnnouncementForm::Reply => (2, mac),
         };
         Self {
             hardware: U16::new(1),
@@ -152,7 +158,7 @@ impl Arp {
 /// address option.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
-struct Advertisement {
+struct NeighbourAdvertisement {
     version_class_flow: U32,
     payload_length: U16,
     next_header: u8,
@@ -174,7 +180,7 @@ const ND_NA_FLAG_OVERRIDE: u32 = 1 << 29;
 const IPV6_HEADER_BYTES: usize = 40;
 const IPPROTO_ICMPV6: u8 = 58;
 
-impl Advertisement {
+impl NeighbourAdvertisement {
     fn new(mac: [u8; 6], ip: Ipv6Addr) -> Self {
         let mut packet = Self {
             version_class_flow: U32::new(6 << 28),
@@ -201,7 +207,7 @@ impl Advertisement {
 /// unspecified address to the target's solicited-node group.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
-struct Solicitation {
+struct NeighbourSolicitation {
     version_class_flow: U32,
     payload_length: U16,
     next_header: u8,
@@ -215,7 +221,7 @@ struct Solicitation {
     target: [u8; 16],
 }
 
-impl Solicitation {
+impl NeighbourSolicitation {
     fn new(ip: Ipv6Addr) -> Self {
         let [.., a, b] = ip.segments();
         let mut packet = Self {
@@ -264,13 +270,13 @@ mod tests {
             0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0xab, 0xcd, 172, 23, 2, 14, 2, 0, 0, 0, 0xab, 0xcd, 172, 23,
             2, 14,
         ];
-        assert_eq!(Arp::new(MAC, ip, Form::Request).as_bytes(), request);
-        assert_eq!(Arp::new(MAC, ip, Form::Reply).as_bytes(), reply);
+        assert_eq!(ArpPacket::new(MAC, ip, AnnouncementForm::Request).as_bytes(), request);
+        assert_eq!(ArpPacket::new(MAC, ip, AnnouncementForm::Reply).as_bytes(), reply);
     }
 
     #[test]
     fn advertisement_bytes() {
-        let packet = Advertisement::new(MAC, "fd00::14".parse().unwrap());
+        let packet = NeighbourAdvertisement::new(MAC, "fd00::14".parse().unwrap());
         let bytes = packet.as_bytes();
         assert_eq!(bytes.len(), 72);
         assert_eq!(&bytes[..8], [0x60, 0, 0, 0, 0, 32, 58, 255]);
@@ -294,25 +300,32 @@ mod tests {
             let mac = eth.mac.unwrap();
             while heard != [true; 3] {
                 assert!(deadline(), "heard {heard:?}");
-                announcer.announce(&eth, "172.23.2.14".parse().unwrap(), Form::Request).unwrap();
-                announcer.announce(&eth, "172.23.2.14".parse().unwrap(), Form::Reply).unwrap();
-                announcer.announce(&eth, "fd00::14".parse().unwrap(), Form::Request).unwrap();
+                announcer.announce(&eth, "172.23.2.14".parse().unwrap(), AnnouncementForm::Request).unwrap();
+                announcer.announce(&eth, "172.23.2.14".parse().unwrap(), AnnouncementForm::Reply).unwrap();
+                announcer.announce(&eth, "fd00::14".parse().unwrap(), AnnouncementForm::Request).unwrap();
                 let mut frame = [0; 200];
                 while let Ok(length) = (&ear).read(&mut frame) {
                     let frame = &frame[..length];
-                    heard[0] |=
-                        frame[..6] == ALL && frame[6..12] == mac && frame[12..14] == [8, 6] && frame[21] == 1;
-                    heard[1] |=
-                        frame[..6] == ALL && frame[6..12] == mac && frame[12..14] == [8, 6] && frame[21] == 2;
+                    heard[0] |= frame[..6] == BROADCAST
+                        && frame[6..12] == mac
+                        && frame[12..14] == [8, 6]
+                        && frame[21] == 1;
+                    heard[1] |= frame[..6] == BROADCAST
+                        && frame[6..12] == mac
+                        && frame[12..14] == [8, 6]
+                        && frame[21] == 2;
                     heard[2] |= frame[..6] == ALL_NODES && frame[12..14] == [0x86, 0xdd] && frame[54] == 136;
                 }
             }
             set_up(&peer.name, false).unwrap();
             set_up(&eth.name, false).unwrap();
-            let down = announcer.announce(&eth, "172.23.2.14".parse().unwrap(), Form::Reply).unwrap_err();
+            let down = announcer
+                .announce(&eth, "172.23.2.14".parse().unwrap(), AnnouncementForm::Reply)
+                .unwrap_err();
             assert_eq!(down.kind(), io::ErrorKind::NetworkDown);
             let lo = crate::netlink::Netlink::open().unwrap().interface("lo").unwrap();
-            let nobody = announcer.announce(&lo, "127.0.0.2".parse().unwrap(), Form::Reply).unwrap_err();
+            let nobody =
+                announcer.announce(&lo, "127.0.0.2".parse().unwrap(), AnnouncementForm::Reply).unwrap_err();
             assert_eq!(nobody.kind(), io::ErrorKind::Unsupported);
         });
     }

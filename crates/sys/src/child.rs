@@ -146,7 +146,7 @@ mod tests {
         let (files, brake) = ("Max open files", "Max realtime timeout");
         let before = std::fs::read_to_string("/proc/self/limits").unwrap();
         raise_file_limit().unwrap();
-        crate::realtime::brake(2_000_000).unwrap();
+        crate::realtime::set_runaway_limit(2_000_000).unwrap();
         let ours = std::fs::read_to_string("/proc/self/limits").unwrap();
         assert!(line(&ours, brake).contains("2000000"), "{ours}");
         assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);

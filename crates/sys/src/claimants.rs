@@ -26,7 +26,7 @@ const ADVERTISEMENT_BYTES: usize = 64;
 
 /// A machine's claim to have an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed {
+pub struct AddressClaim {
     /// The IP address that is claimed.
     pub ip: IpAddr,
     /// The hardware address that claims it.
@@ -38,12 +38,12 @@ pub struct Claimed {
 /// A packet socket that hears such claims on all interfaces of the network namespace in which it was opened. It never
 /// blocks, and does not hear what this machine sends.
 #[derive(Debug)]
-pub struct Claimants {
+pub struct ClaimantSocket {
     socket: OwnedFd,
     kind: u16,
 }
 
-impl Claimants {
+impl ClaimantSocket {
     /// Hears claims to these IPv4 addresses only. Returns several sockets if the addresses are too many for one filter.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Claimants {
     ///
     /// # Errors
     /// The kernel's error, for example that an interface went down; the socket can go on being used.
-    pub fn receive(&self) -> io::Result<Option<Option<Claimed>>> {
+    pub fn receive(&self) -> io::Result<Option<Option<AddressClaim>>> {
         let mut packet = [0u8; 128];
         // SAFETY: all-zero bytes are a valid sockaddr_ll.
         let mut from: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -125,11 +125,11 @@ impl Claimants {
             _ => parse_advertisement(packet, from.sll_addr.first_chunk().copied()),
         };
         let interface = u32::try_from(from.sll_ifindex).unwrap_or(0);
-        Ok(Some(said.map(|(ip, mac)| Claimed { ip, mac, interface })))
+        Ok(Some(said.map(|(ip, mac)| AddressClaim { ip, mac, interface })))
     }
 }
 
-impl AsFd for Claimants {
+impl AsFd for ClaimantSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -217,7 +217,7 @@ fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::{
-        announce::{Announcer, Form},
+        announce::{AnnouncementForm, Announcer},
         netlink::{Netlink, NewAddress},
         testing::{in_namespace, inside, other_network, patience, veth_across},
     };
@@ -241,12 +241,12 @@ mod tests {
             let (v4, v6, other): (IpAddr, IpAddr, IpAddr) =
                 ("10.1.0.7".parse().unwrap(), "fd00::7".parse().unwrap(), "10.1.0.8".parse().unwrap());
             let IpAddr::V4(plain) = v4 else { unreachable!() };
-            let mut ears = Claimants::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap();
-            ears.push(Claimants::of_advertisements().unwrap());
+            let mut ears = ClaimantSocket::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap();
+            ears.push(ClaimantSocket::of_advertisements().unwrap());
             let mac = peer.mac.unwrap();
             let announcer = Announcer::open().unwrap();
             let mut heard = Vec::new();
-            let listen = |heard: &mut Vec<Claimed>| {
+            let listen = |heard: &mut Vec<AddressClaim>| {
                 for ear in &ears {
                     while let Some(said) = ear.receive().unwrap() {
                         heard.extend(said.filter(|said| [v4, v6, other].contains(&said.ip)));
@@ -254,19 +254,19 @@ mod tests {
                 }
             };
             let deadline = patience();
-            let all = |heard: &[Claimed]| {
-                [v4, v6].iter().all(|ip| heard.contains(&Claimed { ip: *ip, mac, interface: eth.index }))
+            let all = |heard: &[AddressClaim]| {
+                [v4, v6].iter().all(|ip| heard.contains(&AddressClaim { ip: *ip, mac, interface: eth.index }))
             };
             while !all(&heard) {
                 assert!(deadline(), "{heard:?}");
                 inside(&there, || {
                     let announcer = Announcer::open().unwrap();
                     for ip in [v4, v6, other] {
-                        announcer.announce(&peer, ip, Form::Reply).unwrap();
+                        announcer.announce(&peer, ip, AnnouncementForm::Reply).unwrap();
                     }
                 });
                 // Ours.
-                announcer.announce(&eth, v4, Form::Reply).unwrap();
+                announcer.announce(&eth, v4, AnnouncementForm::Reply).unwrap();
                 listen(&mut heard);
             }
             assert!(heard.iter().all(|said| said.ip != other && said.mac == mac), "{heard:?}");
@@ -297,7 +297,7 @@ mod tests {
             // Every second one, in three places.
             let ours = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number % 3 * 0x0100_0000 + number * 2);
             let services: Vec<Ipv4Addr> = (0..4096).map(ours).collect();
-            let ears = Claimants::of_arp(&services).unwrap();
+            let ears = ClaimantSocket::of_arp(&services).unwrap();
             assert_eq!(ears.len(), 2);
             let heard = || {
                 let mut heard = Vec::new();
@@ -309,7 +309,7 @@ mod tests {
                 heard
             };
             let announcer = inside(&there, || Announcer::open().unwrap());
-            let say = |ip: Ipv4Addr| announcer.announce(&peer, ip.into(), Form::Reply).unwrap();
+            let say = |ip: Ipv4Addr| announcer.announce(&peer, ip.into(), AnnouncementForm::Reply).unwrap();
             // The cable works.
             let deadline = patience();
             while heard().is_empty() {

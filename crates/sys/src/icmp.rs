@@ -28,7 +28,7 @@ pub struct Pinger {
 
 /// One echo reply, with its payload.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Reply<'a> {
+pub struct EchoReply<'a> {
     /// The sender's address in the reply.
     pub from: IpAddr,
     /// The sequence number of the request.
@@ -74,7 +74,7 @@ impl Pinger {
     ///
     /// # Errors
     /// The kernel's error; the socket can go on being used.
-    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Reply<'a>>> {
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<EchoReply<'a>>> {
         // Replies to other programs are skipped, at most this many in one call.
         for _ in 0..64 {
             let (length, from) = match rustix::net::recvfrom(&self.socket, &mut *buffer, RecvFlags::empty()) {
@@ -84,7 +84,7 @@ impl Pinger {
             };
             let Some(from) = from.and_then(ip_of) else { continue };
             if let Some((sequence, begin)) = parse(&buffer[..length], self.ipv6, self.identifier) {
-                return Ok(Some(Reply { from, sequence, payload: &buffer[begin..length] }));
+                return Ok(Some(EchoReply { from, sequence, payload: &buffer[begin..length] }));
             }
         }
         Ok(None)
@@ -155,7 +155,7 @@ mod tests {
                 loop {
                     assert!(deadline(), "{ip} does not answer");
                     if let Some(reply) = pinger.receive(&mut buffer).unwrap() {
-                        assert_eq!(reply, Reply { from: ip, sequence: 7, payload: b"###\nodd" });
+                        assert_eq!(reply, EchoReply { from: ip, sequence: 7, payload: b"###\nodd" });
                         break;
                     }
                 }

@@ -14,7 +14,7 @@ use rustix::{
 
 /// The namespaces that a thread gets anew. A new pid namespace begins with the next child.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fresh {
+pub struct NewNamespaces {
     /// A network namespace: interfaces, addresses, sockets.
     pub network: bool,
     /// A mount namespace; root and working directory are then the thread's own, too.
@@ -32,7 +32,7 @@ pub struct Fresh {
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` in the thread's user namespace (see [`become_root_of_user_namespace`]); `ENOSPC`
 /// when the limit of namespaces is reached.
-pub fn leave(fresh: Fresh) -> io::Result<()> {
+pub fn enter_new(fresh: NewNamespaces) -> io::Result<()> {
     let mut flags = UnshareFlags::empty();
     flags.set(UnshareFlags::NEWNET, fresh.network);
     flags.set(UnshareFlags::NEWNS | UnshareFlags::FS, fresh.mounts);
@@ -59,7 +59,7 @@ pub fn become_root_of_user_namespace() -> io::Result<()> {
 
 /// Whether the calling thread may make namespaces and mounts (`CAP_SYS_ADMIN` in its user namespace).
 #[must_use]
-pub fn may_leave() -> bool {
+pub fn may_enter_new() -> bool {
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN))
 }
@@ -99,7 +99,7 @@ pub fn die_with_parent() -> io::Result<()> {
 
 /// Makes the kernel reap the calling process's children, including adopted ones. The first process of a pid namespace
 /// has to do that for orphans.
-pub fn bury_children_unseen() {
+pub fn reap_children() {
     // SAFETY: SIG_IGN runs no code of ours; the call touches nothing but this process's signal table.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }

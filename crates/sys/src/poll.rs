@@ -34,7 +34,7 @@ pub enum Interest {
 
 /// A source that is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready {
+pub struct ReadySource {
     /// The number that the caller chose.
     pub token: u64,
     /// There is something to read, or an error to be fetched by reading. Also set if the other end or the device is
@@ -73,7 +73,7 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's error; being interrupted by a signal is not an error.
-    pub fn wait(&self, block: bool, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub fn wait(&self, block: bool, ready: &mut Vec<ReadySource>) -> io::Result<()> {
         let mut events = [MaybeUninit::uninit(); READY_MAX];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         ready.clear();
@@ -85,7 +85,7 @@ impl Poller {
             let (flags, data) = (event.flags, event.data);
             let has = |flag| flags.contains(flag);
             let hangup = has(epoll::EventFlags::HUP) || has(epoll::EventFlags::ERR);
-            Ready {
+            ReadySource {
                 token: data.u64(),
                 read: has(epoll::EventFlags::IN) || hangup,
                 write: has(epoll::EventFlags::OUT),
@@ -203,12 +203,12 @@ mod tests {
         bell.ring();
         bell.ring();
         poller.wait(true, &mut ready).unwrap();
-        assert_eq!(ready, [Ready { token: 7, read: true, ..Ready::default() }]);
+        assert_eq!(ready, [ReadySource { token: 7, read: true, ..ReadySource::default() }]);
         bell.silence();
         let deadline = monotonic_nanos() + 2_000_000;
         timer.set(Some(deadline)).unwrap();
         poller.wait(true, &mut ready).unwrap();
-        assert_eq!(ready, [Ready { token: 8, read: true, ..Ready::default() }]);
+        assert_eq!(ready, [ReadySource { token: 8, read: true, ..ReadySource::default() }]);
         assert!(monotonic_nanos() >= deadline);
         timer.set(None).unwrap();
         poller.wait(false, &mut ready).unwrap();

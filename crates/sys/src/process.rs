@@ -104,7 +104,7 @@ impl AsFd for Process {
 ///
 /// # Errors
 /// The kernel's error.
-pub fn kill_family(leader: u32) -> io::Result<()> {
+pub fn kill_tree(leader: u32) -> io::Result<()> {
     let mut known = BTreeSet::from([leader]);
     let mut handles = vec![Process::open(leader)?];
     // Frozen processes start no further children, so the search ends.
@@ -142,22 +142,22 @@ fn kill_group(leader: u32) -> io::Result<()> {
     }
 }
 
-struct Status {
+struct ProcessStatus {
     pid: u32,
     parent: u32,
     group: u32,
 }
 
-fn process_table() -> io::Result<Vec<Status>> {
+fn process_table() -> io::Result<Vec<ProcessStatus>> {
     let names = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter_map(|name| status_of(name.parse().ok()?)).collect())
 }
 
-fn status_of(pid: u32) -> Option<Status> {
+fn status_of(pid: u32) -> Option<ProcessStatus> {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // "pid (name) state ppid pgrp ...", and the name may contain anything.
     let mut words = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace().skip(1);
-    Some(Status { pid, parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()? })
+    Some(ProcessStatus { pid, parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -185,7 +185,7 @@ mod tests {
         let children: Vec<Process> =
             lines.map(|line| Process::open(line.unwrap().parse().unwrap()).unwrap()).collect();
         assert_eq!(children.len(), 2);
-        kill_family(leader.id()).unwrap();
+        kill_tree(leader.id()).unwrap();
         leader.wait().unwrap();
         let deadline = patience();
         // The handle reports ESRCH after a process is gone for good; a zombie waits for its new parent.
@@ -202,6 +202,6 @@ mod tests {
     fn numbers_that_are_no_process() {
         assert!(Process::open(0).is_err());
         assert!(Process::open(u32::MAX).is_err());
-        assert!(kill_family(0).is_err());
+        assert!(kill_tree(0).is_err());
     }
 }

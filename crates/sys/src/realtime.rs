@@ -136,7 +136,7 @@ pub fn touch_stack() {
 ///
 /// # Errors
 /// The kernel's error.
-pub fn brake(micros: u64) -> io::Result<()> {
+pub fn set_runaway_limit(micros: u64) -> io::Result<()> {
     let maximum = getrlimit(Resource::Rttime).maximum;
     let current = Some(maximum.map_or(micros, |maximum| micros.min(maximum)));
     Ok(setrlimit(Resource::Rttime, Rlimit { current, maximum })?)

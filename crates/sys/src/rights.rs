@@ -8,7 +8,7 @@ use rustix::{
 
 /// A capability that a cluster's daemon needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Right {
+pub enum Capability {
     /// Changes addresses, rules and programs of interfaces.
     NetAdmin,
     /// Sends raw packets: announcements of addresses, pings.
@@ -23,7 +23,7 @@ pub enum Right {
     IpcLock,
 }
 
-impl Right {
+impl Capability {
     /// All capabilities that a daemon needs.
     pub const ALL: [Self; 6] =
         [Self::NetAdmin, Self::NetRaw, Self::Bpf, Self::NetBindService, Self::SysNice, Self::IpcLock];
@@ -55,9 +55,9 @@ impl Right {
 
 /// The capabilities that the calling thread lacks; empty if the kernel does not tell.
 #[must_use]
-pub fn missing() -> Vec<Right> {
+pub fn missing() -> Vec<Capability> {
     let Ok(sets) = capabilities(None) else { return Vec::new() };
-    Right::ALL.into_iter().filter(|right| !sets.effective.contains(right.set())).collect()
+    Capability::ALL.into_iter().filter(|right| !sets.effective.contains(right.set())).collect()
 }
 
 /// Whether the calling thread has any capability; an ordinary user's has none.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_a_thread_gives_up_is_missing() {
-        for right in Right::ALL {
+        for right in Capability::ALL {
             // Only this thread's sets change, so no other test is affected.
             let thread = std::thread::spawn(move || {
                 let Ok(mut sets) = capabilities(None) else { return };

@@ -24,11 +24,11 @@ pub const BAUDS: [u32; 7] = [9600, 19200, 38400, 57600, 115_200, 230_400, 460_80
 
 /// An open serial line. Readable and writable for epoll. It is writable if little is waiting to be sent: a caller that
 /// writes one frame each time never has much more than that frame in the kernel.
-pub struct Line {
+pub struct SerialLine {
     tty: OwnedFd,
 }
 
-impl Line {
+impl SerialLine {
     /// Opens a device exclusively: raw, 8 data bits stripped to 7 on input, hardware flow control, modem lines ignored.
     /// Discards everything that was waiting in it.
     ///
@@ -110,7 +110,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for SerialLine {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tty.as_fd()
     }
@@ -139,9 +139,9 @@ mod tests {
     fn bytes_pass_as_they_are() {
         let (master, path) = pseudo_terminal();
         for baud in BAUDS {
-            drop(Line::open(&path, baud).unwrap());
+            drop(SerialLine::open(&path, baud).unwrap());
         }
-        let line = Line::open(&path, 19200).unwrap();
+        let line = SerialLine::open(&path, 19200).unwrap();
         assert_eq!(line.read(&mut [0; 10]).unwrap(), None);
         assert_eq!(line.write(b">>>\nt=status\n<<<\n").unwrap(), 17);
         let mut buffer = [0; 100];
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn one_user_and_honest_ends() {
         let (master, path) = pseudo_terminal();
-        let line = Line::open(&path, 9600).unwrap();
-        assert_eq!(Line::open(&path, 9600).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
+        let line = SerialLine::open(&path, 9600).unwrap();
+        assert_eq!(SerialLine::open(&path, 9600).err().unwrap().kind(), io::ErrorKind::ResourceBusy);
         let mut written = 0;
         while line.write(&[b'x'; 512]).unwrap() > 0 {
             written += 1;
@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(line.read(&mut [0; 10]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(line.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(Line::open(file.path(), 9600).err().unwrap().raw_os_error(), Some(libc::ENOTTY));
+        assert_eq!(SerialLine::open(file.path(), 9600).err().unwrap().raw_os_error(), Some(libc::ENOTTY));
         let missing = file.path().with_extension("missing");
-        assert_eq!(Line::open(&missing, 9600).err().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(SerialLine::open(&missing, 9600).err().unwrap().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -10,7 +10,7 @@ use crate::option;
 
 /// One datagram read by [`receive`].
 #[derive(Clone, Copy, Debug)]
-pub struct Stamped {
+pub struct StampedDatagram {
     /// Bytes written to the buffer; a longer datagram is cut.
     pub length: usize,
     /// The kernel's wall clock at arrival, since the epoch; `None` if the socket has no time stamps.
@@ -30,7 +30,7 @@ pub fn enable(socket: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's error, a pending error of the socket included (`ENETDOWN` when its interface goes down).
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Stamped>> {
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<StampedDatagram>> {
     let mut control = [0u64; 16];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero bytes are a valid msghdr.
@@ -52,7 +52,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Stampe
             },
         }
     };
-    Ok(Some(Stamped { length, arrived: arrival(&message) }))
+    Ok(Some(StampedDatagram { length, arrived: arrival(&message) }))
 }
 
 fn arrival(message: &libc::msghdr) -> Option<Duration> {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     option,
-    stamp::{self, Stamped},
+    stamp::{self, StampedDatagram},
 };
 
 /// The bytes before every frame of a tap opened with [`Tap::open_raw`]: the kernel's notes about an unfinished checksum
@@ -50,7 +50,7 @@ impl Tap {
     ///
     /// # Errors
     /// `ENETDOWN` once when the interface goes down; the tap works again when it comes up.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Stamped>> {
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<StampedDatagram>> {
         stamp::receive(&self.0, buffer)
     }
 

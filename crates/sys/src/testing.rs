@@ -8,15 +8,16 @@ use std::{
 };
 
 use crate::{
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{Interface, LinkChange, Netlink, VethEnd},
 };
 
-const FRESH: Fresh = Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
+const NEW_NETWORK: NewNamespaces =
+    NewNamespaces { network: true, mounts: false, host_name: false, processes: false, ipc: false };
 
 /// Runs `body` in a thread with a new network namespace. If that is not permitted it prints so and does nothing.
 pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
-    aside(|| match namespace::leave(FRESH) {
+    aside(|| match namespace::enter_new(NEW_NETWORK) {
         Ok(()) => body(),
         // Bypasses the harness, which hides the output of a passed test.
         Err(error) => {
@@ -28,7 +29,7 @@ pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
 /// A second network namespace, for the other end of a cable.
 pub(crate) fn other_network() -> OwnedFd {
     aside(|| {
-        namespace::leave(FRESH).unwrap();
+        namespace::enter_new(NEW_NETWORK).unwrap();
         namespace::network().unwrap()
     })
 }

@@ -22,32 +22,32 @@ const TC_PRIO_INTERACTIVE: u32 = 6;
 
 /// The sharing of a receiver's port and interface with other sockets. Facts: socket(7), tested below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
+pub enum PortSharing {
     /// Not shared: opening fails if the port is in use.
-    Nobody,
+    Exclusive,
     /// Shared with sockets that also set SO_REUSEADDR. Each receives what is sent to all; datagrams to one address
     /// reach the socket opened last.
-    Copies,
+    Copied,
     /// Shared with sockets that also set SO_REUSEPORT, as heartbeat's unicast links do. Each receives what is sent to
     /// all; datagrams to one address reach one of the sockets, always the same for the same sender.
-    Dealt,
+    Balanced,
 }
 
 /// Receives datagrams that arrive on one interface.
-pub struct Receiver {
+pub struct UdpReceiver {
     socket: UdpSocket,
 }
 
-impl Receiver {
+impl UdpReceiver {
     /// Receives datagrams to `port` at any address of this machine (broadcasts included) that arrive on the interface.
     ///
     /// # Errors
     /// The kernel's error: `PermissionDenied` for a port below 1024 without rights, `AddrInUse`, no such device.
-    pub fn open(interface: &Interface, ipv6: bool, port: u16, sharing: Sharing) -> io::Result<Self> {
+    pub fn open(interface: &Interface, ipv6: bool, port: u16, sharing: PortSharing) -> io::Result<Self> {
         let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let socket = socket(interface, ipv6)?;
-        socket.set_reuse_address(sharing != Sharing::Nobody)?;
-        socket.set_reuse_port(sharing == Sharing::Dealt)?;
+        socket.set_reuse_address(sharing != PortSharing::Exclusive)?;
+        socket.set_reuse_port(sharing == PortSharing::Balanced)?;
         Self::bind(socket, SocketAddr::new(any, port))
     }
 
@@ -137,18 +137,18 @@ impl Receiver {
     }
 }
 
-impl AsFd for Receiver {
+impl AsFd for UdpReceiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
 /// Sends datagrams out of one interface, from a port of the kernel's choice.
-pub struct Sender {
+pub struct UdpSender {
     socket: UdpSocket,
 }
 
-impl Sender {
+impl UdpSender {
     /// Makes a sender to the broadcast address of the interface's network, never through a router. Frames leave from
     /// `source` if given, else from the address that the kernel chooses for each.
     ///
@@ -235,7 +235,7 @@ fn unbound_socket(ipv6: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-impl std::fmt::Debug for Receiver {
+impl std::fmt::Debug for UdpReceiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Receiver({})", self.socket.as_raw_fd())
     }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     /// Sends again and again (IPv6 needs a moment after the interface came up) until it is heard.
-    fn heard(send: impl Fn() -> io::Result<()>, receiver: &Receiver) -> (Vec<u8>, SocketAddr) {
+    fn heard(send: impl Fn() -> io::Result<()>, receiver: &UdpReceiver) -> (Vec<u8>, SocketAddr) {
         let deadline = patience();
         let mut buffer = [0; 2000];
         loop {
@@ -277,11 +277,11 @@ mod tests {
                 set_up("lo", true).unwrap();
                 let lo = Netlink::open().unwrap().interface("lo").unwrap();
                 [&peer, &peer, &lo]
-                    .map(|interface| Receiver::open(interface, false, 694, Sharing::Copies).unwrap())
+                    .map(|interface| UdpReceiver::open(interface, false, 694, PortSharing::Copied).unwrap())
             });
             give(&eth, "10.1.0.1");
-            let own = Receiver::open(&eth, false, 694, Sharing::Copies).unwrap();
-            let sender = Sender::broadcast(&eth, None).unwrap();
+            let own = UdpReceiver::open(&eth, false, 694, PortSharing::Copied).unwrap();
+            let sender = UdpSender::broadcast(&eth, None).unwrap();
             let to = "10.1.0.255:694".parse().unwrap();
             let (bytes, from) = heard(|| sender.send(b"beat", to), &listeners[0]);
             assert_eq!(bytes, b"beat");
@@ -311,14 +311,14 @@ mod tests {
             set_up("lo", true).unwrap();
             let lo = Netlink::open().unwrap().interface("lo").unwrap();
             for (ipv6, to) in [(false, "127.0.0.1:694"), (true, "[::1]:694")] {
-                let receiver = Receiver::open(&lo, ipv6, 694, Sharing::Dealt).unwrap();
-                let sender = Sender::unicast(&lo, ipv6, None).unwrap();
+                let receiver = UdpReceiver::open(&lo, ipv6, 694, PortSharing::Balanced).unwrap();
+                let sender = UdpSender::unicast(&lo, ipv6, None).unwrap();
                 let (bytes, _) = heard(|| sender.send(b"beat", to.parse().unwrap()), &receiver);
                 assert_eq!(bytes, b"beat");
-                Receiver::open(&lo, ipv6, 694, Sharing::Dealt).expect("shared");
-                for sharing in [Sharing::Copies, Sharing::Nobody] {
-                    let _first = Receiver::open(&lo, ipv6, 695, sharing).unwrap();
-                    let beside = Receiver::open(&lo, ipv6, 695, Sharing::Nobody).err().unwrap();
+                UdpReceiver::open(&lo, ipv6, 694, PortSharing::Balanced).expect("shared");
+                for sharing in [PortSharing::Copied, PortSharing::Exclusive] {
+                    let _first = UdpReceiver::open(&lo, ipv6, 695, sharing).unwrap();
+                    let beside = UdpReceiver::open(&lo, ipv6, 695, PortSharing::Exclusive).err().unwrap();
                     assert_eq!(beside.kind(), io::ErrorKind::AddrInUse, "{sharing:?}");
                 }
             }
@@ -336,15 +336,15 @@ mod tests {
             ];
             let listeners = inside(&there, || {
                 give(&peer, "10.1.0.2");
-                groups.map(|(group, _)| Receiver::join(&peer, group, 694).unwrap())
+                groups.map(|(group, _)| UdpReceiver::join(&peer, group, 694).unwrap())
             });
             give(&eth, "10.1.0.1");
             for ((group, to), listener) in groups.into_iter().zip(&listeners) {
-                let own = Receiver::join(&eth, group, 694).unwrap();
-                let silent = Sender::multicast(&eth, group.is_ipv6(), 1, false, None).unwrap();
+                let own = UdpReceiver::join(&eth, group, 694).unwrap();
+                let silent = UdpSender::multicast(&eth, group.is_ipv6(), 1, false, None).unwrap();
                 assert_eq!(heard(|| silent.send(b"m", to), listener).0, b"m");
                 assert!(own.receive(&mut [0; 10]).unwrap().is_none(), "our own frames do not come back");
-                let echoing = Sender::multicast(&eth, group.is_ipv6(), 1, true, None).unwrap();
+                let echoing = UdpSender::multicast(&eth, group.is_ipv6(), 1, true, None).unwrap();
                 assert_eq!(heard(|| echoing.send(b"m", to), &own).0, b"m");
             }
         });
@@ -361,7 +361,7 @@ mod tests {
             loopback: false,
             resolves: true,
         };
-        assert!(Receiver::open(&interface, false, 694, Sharing::Copies).is_err());
-        assert!(Sender::unicast(&interface, true, None).is_err());
+        assert!(UdpReceiver::open(&interface, false, 694, PortSharing::Copied).is_err());
+        assert!(UdpSender::unicast(&interface, true, None).is_err());
     }
 }

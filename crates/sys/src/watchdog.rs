@@ -14,7 +14,7 @@ const WDIOC_SETTIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int
 /// Any byte except the one of [`GOODBYE`].
 const ALIVE: &[u8] = b"\0";
 /// After this byte, closing does not reset the machine ("magic close"), unless the driver is set to ignore it.
-const GOODBYE: &[u8] = b"V";
+const MAGIC_CLOSE: &[u8] = b"V";
 
 /// An armed watchdog. If it is dropped without [`Watchdog::disarm`], it goes on counting and resets the machine.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Watchdog {
     /// # Errors
     /// The kernel's error; the machine may then be reset.
     pub fn disarm(self) -> io::Result<()> {
-        rustix::io::write(&self.device, GOODBYE)?;
+        rustix::io::write(&self.device, MAGIC_CLOSE)?;
         Ok(())
     }
 }

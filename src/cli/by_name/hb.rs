@@ -6,21 +6,21 @@ use std::process::ExitCode;
 use clap::ValueEnum as _;
 
 use crate::{
-    cli::Common,
-    voice::report::Report,
-    voice::socket::{Client, Fault, Move, Outcome, Set, Word},
+    cli::CommonOptions,
+    observe::report::StatusReport,
+    observe::socket::{ClientFault, ControlClient, GroupSet, MoveSetOrder, OrderOutcome, OutcomeKind},
 };
 
 /// The direction in which groups move.
 #[derive(Clone, Copy)]
-pub(super) enum Way {
+pub(super) enum MoveDirection {
     /// Gives them to the other node.
     Standby,
     /// Takes them to this node.
     Takeover,
 }
 
-impl Way {
+impl MoveDirection {
     const fn name(self) -> &'static str {
         match self {
             Self::Standby => "hb_standby",
@@ -38,16 +38,16 @@ impl Way {
 
 /// `hb_standby [all|foreign|local|failback]`, and the same for `hb_takeover`. Returns once the daemon has accepted the
 /// order. A refusal that comes at once is printed.
-pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCode {
+pub(super) fn move_groups(common: &CommonOptions, way: MoveDirection, words: &[String]) -> ExitCode {
     let name = way.name();
     let usage = || {
         errln!("usage:\n{name} [all|foreign|local|failback]");
         ExitCode::FAILURE
     };
     let set = match words {
-        [] => Set::All,
+        [] => GroupSet::All,
         [word] if word == "--help" => return usage(),
-        [word] => match Set::from_str(word, false) {
+        [word] => match GroupSet::from_str(word, false) {
             Ok(set) => set,
             Err(_) => {
                 errln!("{name}: wrong resources({word}).");
@@ -59,14 +59,14 @@ pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCo
             return usage();
         }
     };
-    if let Way::Standby = way {
+    if let MoveDirection::Standby = way {
         // Heartbeat prints the set that it asks for.
         let shown = set.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        let shown = if set == Set::Failback { "foreign".to_owned() } else { shown };
+        let shown = if set == GroupSet::Failback { "foreign".to_owned() } else { shown };
         errln!("Going standby [{shown}].");
     }
-    let order = Move { set, wait: false };
-    told(name, Client::new(&common.run_dir()).order(way.path(), order))
+    let order = MoveSetOrder { set, wait: false };
+    report_outcome(name, ControlClient::new(&common.run_dir()).order(way.path(), order))
 }
 
 /// An item of a node's quorum data.
@@ -77,7 +77,7 @@ pub(super) enum Property {
 }
 
 /// `hb_setweight NODE WEIGHT`, `hb_setsite NODE SITE`.
-pub(super) fn set(common: &Common, property: Property, words: &[String]) -> ExitCode {
+pub(super) fn set(common: &CommonOptions, property: Property, words: &[String]) -> ExitCode {
     let (name, field) = match property {
         Property::Weight => ("hb_setweight", "weight"),
         Property::Site => ("hb_setsite", "site"),
@@ -92,21 +92,21 @@ pub(super) fn set(common: &Common, property: Property, words: &[String]) -> Exit
         errln!("{name}: {value} is no weight: write a whole number from 0 to {}", u32::MAX);
         return ExitCode::FAILURE;
     }
-    let client = Client::new(&common.run_dir());
+    let client = ControlClient::new(&common.run_dir());
     // The message itself gets no answer, so the node's name is checked first.
-    match client.status().map(|text| serde_json::from_str::<Report>(&text)) {
+    match client.status().map(|text| serde_json::from_str::<StatusReport>(&text)) {
         Ok(Ok(report)) if !report.cluster.nodes.iter().any(|known| known.name.eq_ignore_ascii_case(node)) => {
             errln!("{name}: refused: ha.cf names no node {node}");
             return ExitCode::FAILURE;
         }
-        Err(fault) => return told(name, Err(fault)),
+        Err(fault) => return report_outcome(name, Err(fault)),
         Ok(_) => {}
     }
     let node = node.to_lowercase();
     let kind = name.trim_start_matches("hb_");
     let message = [("t", kind), ("node", node.as_str()), (field, value.as_str())];
     let fields = message.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    told(name, client.say(fields.to_vec()))
+    report_outcome(name, client.say(fields.to_vec()))
 }
 
 /// `hb_addnode`, `hb_delnode`: prints the reason and what to do instead.
@@ -123,10 +123,10 @@ pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
 }
 
 /// Prints nothing when the order was accepted, as heartbeat does.
-fn told(name: &str, outcome: Result<Outcome, Fault>) -> ExitCode {
+fn report_outcome(name: &str, outcome: Result<OrderOutcome, ClientFault>) -> ExitCode {
     match outcome {
-        Ok(Outcome { outcome: Word::Done | Word::Begun, .. }) => ExitCode::SUCCESS,
-        Ok(Outcome { text, .. }) => {
+        Ok(OrderOutcome { outcome: OutcomeKind::Done | OutcomeKind::Begun, .. }) => ExitCode::SUCCESS,
+        Ok(OrderOutcome { text, .. }) => {
             errln!("{name}: refused: {text}");
             ExitCode::FAILURE
         }

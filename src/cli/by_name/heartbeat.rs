@@ -9,19 +9,19 @@ use std::{
 use clap::Parser as _;
 use locum_core::{
     config::{
-        Checked,
+        CheckedHaFiles,
         directives::{Directive, ROWS},
     },
-    r1::plan::{Medium, Plan},
+    r1::plan::{R1Medium, R1Plan},
 };
 use locum_sys::process::Process;
 
-use super::Given;
+use super::ParsedWords;
 use crate::{
-    cli::{self, Cli, Common},
+    cli::{self, Cli, CommonOptions},
     control::{lifecycle::READY, state},
     files::Files,
-    voice::diagnostics,
+    observe::diagnostics,
 };
 
 /// Heartbeat's exit codes of `heartbeat`.
@@ -40,12 +40,12 @@ Usage: heartbeat [-dDfklrsvV] [-- OPTION-OF-LOCUM-RUN...]
 \t-s say whether it runs          -r let it reread its files (start it if it does not run)
 \t-k stop it and wait             -v print the configuration   -D the defaults   -V the version";
 
-pub(super) fn run(common: &Common, mut words: Vec<String>) -> ExitCode {
+pub(super) fn run(common: &CommonOptions, mut words: Vec<String>) -> ExitCode {
     let more = match words.iter().position(|word| word == "--") {
         Some(at) => words.split_off(at).split_off(1),
         None => Vec::new(),
     };
-    let given = match Given::read(&words, "dDfklrsvVWMRC") {
+    let given = match ParsedWords::read(&words, "dDfklrsvVWMRC") {
         Ok(given) => given,
         Err(letter) => {
             errln!("heartbeat: invalid option -- '{letter}'\n{USAGE}");
@@ -84,7 +84,7 @@ pub(super) fn run(common: &Common, mut words: Vec<String>) -> ExitCode {
 
 // ---- the running daemon ----------------------------------------------------------------------------------------------
 
-fn status(common: &Common) -> ExitCode {
+fn status(common: &CommonOptions) -> ExitCode {
     let run_dir = common.run_dir();
     match state::living(&run_dir) {
         Some(pid) => {
@@ -104,7 +104,7 @@ fn status(common: &Common) -> ExitCode {
 
 /// Sends TERM and waits until the daemon has ended. There is no limit: stopping a group takes as long as its agents
 /// need.
-fn stop(common: &Common) -> ExitCode {
+fn stop(common: &CommonOptions) -> ExitCode {
     let Some(pid) = state::living(&common.run_dir()) else {
         outln!("INFO: Heartbeat already stopped.");
         return ExitCode::SUCCESS;
@@ -127,7 +127,7 @@ fn stop(common: &Common) -> ExitCode {
 }
 
 /// Sends HUP if the files are correct. If no daemon runs, starts one, as heartbeat does.
-fn reload(common: &Common, given: &Given, more: &[String]) -> ExitCode {
+fn reload(common: &CommonOptions, given: &ParsedWords, more: &[String]) -> ExitCode {
     let running = state::living(&common.run_dir());
     if let Err(code) = configuration(common) {
         return match running {
@@ -151,7 +151,7 @@ fn reload(common: &Common, given: &Given, more: &[String]) -> ExitCode {
 
 // ---- the start -------------------------------------------------------------------------------------------------------
 
-fn start(common: &Common, given: &Given, more: &[String]) -> ExitCode {
+fn start(common: &CommonOptions, given: &ParsedWords, more: &[String]) -> ExitCode {
     if let Err(code) = configuration(common) {
         return ExitCode::from(code);
     }
@@ -191,7 +191,7 @@ fn start(common: &Common, given: &Given, more: &[String]) -> ExitCode {
 }
 
 /// `locum run` with the same directories.
-fn command_line(common: &Common, given: &Given, more: &[String]) -> Vec<String> {
+fn command_line(common: &CommonOptions, given: &ParsedWords, more: &[String]) -> Vec<String> {
     let place = |name: &str, path: std::path::PathBuf| format!("--{name}={}", path.display());
     let mut words = vec![
         place("config", common.config_dir()),
@@ -237,7 +237,7 @@ fn in_background(words: Vec<String>) -> std::io::Result<Result<(), Vec<u8>>> {
 // ---- the files -------------------------------------------------------------------------------------------------------
 
 /// Reads the files. If they are wrong, prints everything that is wrong with them and returns the exit code.
-fn configuration(common: &Common) -> Result<(Files, Checked), u8> {
+fn configuration(common: &CommonOptions) -> Result<(Files, CheckedHaFiles), u8> {
     let files = Files::read(&common.config_dir(), None);
     let checked = files.check();
     if !checked.failed() {
@@ -260,7 +260,7 @@ fn print_defaults() {
 }
 
 /// Prints the configuration as it was understood, in the form of an ha.cf.
-fn dump(files: &Files, checked: &Checked) -> ExitCode {
+fn dump(files: &Files, checked: &CheckedHaFiles) -> ExitCode {
     outln!("#\n#\tLinux-HA heartbeat configuration (on {})\n#", crate::files::host_name());
     for (name, value) in &checked.parameters {
         // Parameters that `env` set are not directives.
@@ -279,17 +279,17 @@ fn dump(files: &Files, checked: &Checked) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn media(plan: &Plan) -> impl Iterator<Item = String> + '_ {
+fn media(plan: &R1Plan) -> impl Iterator<Item = String> + '_ {
     let links = plan.links.iter().flat_map(|link| &link.media).map(|medium| match medium {
-        Medium::Broadcast { interface, .. } => format!("bcast {interface}"),
-        Medium::Multicast { interface, group, port, ttl, loopback } => {
+        R1Medium::Broadcast { interface, .. } => format!("bcast {interface}"),
+        R1Medium::Multicast { interface, group, port, ttl, loopback } => {
             let word = if group.is_ipv6() { "mcast6" } else { "mcast" };
             format!("{word} {interface} {group} {port} {ttl} {}", u8::from(*loopback))
         }
-        Medium::Unicast { interface, peer, .. } => {
+        R1Medium::Unicast { interface, peer, .. } => {
             format!("{} {interface} {peer}", if peer.is_ipv6() { "ucast6" } else { "ucast" })
         }
-        Medium::Serial { device, .. } => format!("serial {device}"),
+        R1Medium::Serial { device, .. } => format!("serial {device}"),
     });
     let pings = plan.pings.iter().map(|ping| {
         let members: Vec<String> = ping.members.iter().map(ToString::to_string).collect();

@@ -11,7 +11,7 @@ use ratatui::{
     widgets::{Block, BorderType, Paragraph, Wrap},
 };
 
-use super::stage::NODES;
+use super::testbed::NODES;
 
 /// The terminal size that the picture needs, in columns and lines.
 pub const SIZE: (u16, u16) = (80, 24);
@@ -37,7 +37,7 @@ pub struct NodeView {
 
 /// Everything that the picture shows.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct PictureView {
     /// The top line: what runs, and how fast.
     pub title: String,
     /// Time since the show began.
@@ -49,7 +49,7 @@ pub struct View {
     /// Whether the crossover cable works.
     pub crossover: bool,
     /// Which node answered in each tenth of a second, the newest last.
-    pub strip: Vec<Answer>,
+    pub strip: Vec<PageAnswer>,
     /// What happened, the newest last.
     pub news: Vec<String>,
     /// The lowest line: the keys that work.
@@ -58,7 +58,7 @@ pub struct View {
 
 /// The client's answer in one stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PageAnswer {
     /// A page of the node with this place in [`NODES`].
     From(usize),
     /// No page came in that time.
@@ -67,15 +67,15 @@ pub enum Answer {
 
 /// The client's answers until `now`, in stretches of equal length, the newest last.
 #[must_use]
-pub fn strip(pages: &[Page], from: Moment, now: Moment, columns: u16) -> Vec<Answer> {
+pub fn strip(pages: &[Page], from: Moment, now: Moment, columns: u16) -> Vec<PageAnswer> {
     let column = now.since(from) / u32::from(columns.max(1));
-    let mut strip = vec![Answer::None; columns.into()];
+    let mut strip = vec![PageAnswer::None; columns.into()];
     for page in pages.iter().rev().take_while(|page| page.at > from) {
         let place = page.at.since(from).as_nanos() / column.as_nanos().max(1);
         let node = NODES.iter().position(|node| page.text.ends_with(node));
         let answer = usize::try_from(place).ok().and_then(|place| strip.get_mut(place));
-        if let (Some(answer @ Answer::None), Some(node)) = (answer, node) {
-            *answer = Answer::From(node);
+        if let (Some(answer @ PageAnswer::None), Some(node)) = (answer, node) {
+            *answer = PageAnswer::From(node);
         }
     }
     strip
@@ -83,22 +83,22 @@ pub fn strip(pages: &[Page], from: Moment, now: Moment, columns: u16) -> Vec<Ans
 
 /// The strip of the last seconds, as wide as the picture shows it.
 #[must_use]
-pub fn recent_strip(pages: &[Page], now: Moment) -> Vec<Answer> {
+pub fn recent_strip(pages: &[Page], now: Moment) -> Vec<PageAnswer> {
     strip(pages, now - COLUMN * u32::from(STRIP), now, STRIP)
 }
 
 /// The strip as plain text.
 #[must_use]
-pub fn as_text(strip: &[Answer]) -> String {
-    let sign = |answer: &Answer| match answer {
-        Answer::From(node) => NODES[*node].chars().last().unwrap_or('?'),
-        Answer::None => '.',
+pub fn as_text(strip: &[PageAnswer]) -> String {
+    let sign = |answer: &PageAnswer| match answer {
+        PageAnswer::From(node) => NODES[*node].chars().last().unwrap_or('?'),
+        PageAnswer::None => '.',
     };
     strip.iter().map(sign).collect()
 }
 
 /// Draws the picture into a frame.
-pub fn draw(frame: &mut Frame<'_>, view: &View) {
+pub fn draw(frame: &mut Frame<'_>, view: &PictureView) {
     let area = frame.area();
     let [title, machines, cables, lan, client, answers, news, keys] = Layout::vertical([
         Constraint::Length(1),
@@ -144,7 +144,7 @@ pub fn draw_page(frame: &mut Frame<'_>, title: &str, text: &str) {
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), frame.area());
 }
 
-fn draw_machines(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_machines(frame: &mut Frame<'_>, area: Rect, view: &PictureView) {
     let [left, middle, right] =
         Layout::horizontal([Constraint::Length(MACHINE), Constraint::Min(20), Constraint::Length(MACHINE)])
             .areas(area);
@@ -191,7 +191,7 @@ fn cable(name: &str, kind: &str, works: bool, width: usize) -> Line<'static> {
     Line::styled(format!("{}{text}{}", wire.repeat(spare / 2), wire.repeat(spare - spare / 2)), style)
 }
 
-fn draw_lan(frame: &mut Frame<'_>, cables: Rect, lan: Rect, view: &View) {
+fn draw_lan(frame: &mut Frame<'_>, cables: Rect, lan: Rect, view: &PictureView) {
     let leg = |node: NodeView| {
         let works = node.on && node.lan;
         let text = if node.lan { "│ eth0" } else { "╳ eth0 pulled" };
@@ -212,9 +212,9 @@ fn draw_lan(frame: &mut Frame<'_>, cables: Rect, lan: Rect, view: &View) {
     frame.render_widget(Paragraph::new(wire).fg(Color::Green), lan);
 }
 
-fn draw_client(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let answer = match view.strip.iter().rev().take(3).find(|answer| **answer != Answer::None) {
-        Some(Answer::From(node)) => Span::styled(
+fn draw_client(frame: &mut Frame<'_>, area: Rect, view: &PictureView) {
+    let answer = match view.strip.iter().rev().take(3).find(|answer| **answer != PageAnswer::None) {
+        Some(PageAnswer::From(node)) => Span::styled(
             format!("\"hello world from {}\"", NODES[*node]),
             Style::new().fg(colour(*node)).bold(),
         ),
@@ -228,12 +228,12 @@ fn draw_client(frame: &mut Frame<'_>, area: Rect, view: &View) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-fn draw_answers(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_answers(frame: &mut Frame<'_>, area: Rect, view: &PictureView) {
     let blocks = view.strip.iter().map(|answer| match answer {
-        Answer::From(node) => {
+        PageAnswer::From(node) => {
             Span::styled(as_text(&[*answer]), Style::new().fg(Color::Black).bg(colour(*node)))
         }
-        Answer::None => Span::styled(".", Style::new().fg(Color::Red)),
+        PageAnswer::None => Span::styled(".", Style::new().fg(Color::Red)),
     });
     let block = Block::bordered().title(" the client's answers, 0.1 s a column ");
     frame.render_widget(Paragraph::new(Line::from_iter(blocks)).block(block), area);
@@ -269,13 +269,13 @@ mod tests {
     #[test]
     fn the_picture_fits_into_an_old_terminal() {
         let on = NodeView { on: true, frozen: false, holds: false, lan: true };
-        let view = View {
+        let view = PictureView {
             title: " locum demo".into(),
             clock: Duration::from_millis(12_345),
             nodes: [NodeView { on: false, ..on }, NodeView { holds: true, ..on }],
             serial: true,
             crossover: true,
-            strip: vec![Answer::From(0), Answer::None, Answer::From(1)],
+            strip: vec![PageAnswer::From(0), PageAnswer::None, PageAnswer::From(1)],
             news: (0..20).map(|number| format!("news {number}")).collect(),
             keys: "q quit".into(),
         };

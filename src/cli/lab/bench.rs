@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::bail;
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use locum_lab::{
-    bench::{self, Cost, Figures, Report, Row, Scenario},
-    pair::{Pace, Peer, Setup},
+    bench::{self, BenchReport, BenchRow, BenchScenario, Figures, PeerCost},
+    pair::{Pace, PairSetup, Peer},
 };
 use serde_json::{Value, json};
 
@@ -15,10 +15,10 @@ use crate::cli::{demo_httpd, run::duration};
 
 /// What all measurements need to know.
 #[derive(Debug, Args)]
-pub struct Common {
+pub struct BenchCommonOptions {
     /// Whom to measure
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "locum")]
-    peers: Vec<Named<Peer>>,
+    peers: Vec<BenchName<Peer>>,
     /// Where the peers are unpacked [default: where scripts/peers puts them, else as they are installed here]
     #[arg(long, value_name = "DIR")]
     peers_root: Option<PathBuf>,
@@ -29,9 +29,9 @@ pub struct Common {
 
 /// The options of `locum lab bench`.
 #[derive(Debug, Args)]
-pub struct Bench {
+pub struct LabBenchOptions {
     #[command(flatten)]
-    common: Common,
+    common: BenchCommonOptions,
     /// What is to happen to them
     #[arg(
         long,
@@ -39,7 +39,7 @@ pub struct Bench {
         value_delimiter = ',',
         default_value = "power-loss,move,return,daemon-kill,daemon-freeze"
     )]
-    scenarios: Vec<Named<Scenario>>,
+    scenarios: Vec<BenchName<BenchScenario>>,
     /// Keepalive of Locum and heartbeat, whose deadtime is five times as long, and keepalived's time between adverts
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     interval: Duration,
@@ -59,9 +59,9 @@ pub struct Bench {
 
 /// The options of `locum lab cost`.
 #[derive(Debug, Args)]
-pub struct Expense {
+pub struct LabCostOptions {
     #[command(flatten)]
-    common: Common,
+    common: BenchCommonOptions,
     /// Keepalive, or time between adverts
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     interval: Duration,
@@ -72,17 +72,17 @@ pub struct Expense {
 
 /// A value of the command line that goes by its name in the lab.
 #[derive(Clone, Copy, Debug)]
-struct Named<T>(T);
+struct BenchName<T>(T);
 
-impl ValueEnum for Named<Peer> {
+impl ValueEnum for BenchName<Peer> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Peer>; 6] = [
-            Named(Peer::Locum),
-            Named(Peer::Heartbeat),
-            Named(Peer::LocumHeartbeat),
-            Named(Peer::HeartbeatLocum),
-            Named(Peer::Native),
-            Named(Peer::Keepalived),
+        const ALL: [BenchName<Peer>; 6] = [
+            BenchName(Peer::Locum),
+            BenchName(Peer::Heartbeat),
+            BenchName(Peer::LocumHeartbeat),
+            BenchName(Peer::HeartbeatLocum),
+            BenchName(Peer::Native),
+            BenchName(Peer::Keepalived),
         ];
         &ALL
     }
@@ -91,15 +91,15 @@ impl ValueEnum for Named<Peer> {
     }
 }
 
-impl ValueEnum for Named<Scenario> {
+impl ValueEnum for BenchName<BenchScenario> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Scenario>; 6] = [
-            Named(Scenario::PowerLoss),
-            Named(Scenario::Move),
-            Named(Scenario::GracefulStop),
-            Named(Scenario::Return),
-            Named(Scenario::DaemonKill),
-            Named(Scenario::DaemonFreeze),
+        const ALL: [BenchName<BenchScenario>; 6] = [
+            BenchName(BenchScenario::PowerLoss),
+            BenchName(BenchScenario::Move),
+            BenchName(BenchScenario::GracefulStop),
+            BenchName(BenchScenario::Return),
+            BenchName(BenchScenario::DaemonKill),
+            BenchName(BenchScenario::DaemonFreeze),
         ];
         &ALL
     }
@@ -112,7 +112,7 @@ impl ValueEnum for Named<Scenario> {
 ///
 /// # Errors
 /// If there is no rack or no such peer, if a cluster does not come up, or if the instruments fail their own check.
-pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
+pub fn bench(options: LabBenchOptions) -> anyhow::Result<ExitCode> {
     let interval = options.keepalive.unwrap_or(options.interval);
     let mut pace = Pace::of(interval);
     pace.deadtime = options.deadtime.unwrap_or(pace.deadtime);
@@ -121,14 +121,14 @@ pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
     }
     let setup = setup(&options.common, pace, options.calm)?;
     let json = options.common.json;
-    let options = bench::Options {
+    let options = bench::BenchOptions {
         setup,
-        peers: options.common.peers.into_iter().map(|Named(peer)| peer).collect(),
-        scenarios: options.scenarios.into_iter().map(|Named(scenario)| scenario).collect(),
+        peers: options.common.peers.into_iter().map(|BenchName(peer)| peer).collect(),
+        scenarios: options.scenarios.into_iter().map(|BenchName(scenario)| scenario).collect(),
         runs: options.runs,
     };
     let load = load();
-    let Report { rows, relay } = bench::run(&options, &mut |line| errln!("{line}"))?;
+    let BenchReport { rows, relay } = bench::run(&options, &mut |line| errln!("{line}"))?;
     if json {
         outln!("{:#}", json!({ "rows": rows.iter().map(row_json).collect::<Vec<_>>() }));
     } else {
@@ -144,10 +144,10 @@ pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If there is no rack or no such peer, or if a cluster does not come up.
-pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
+pub fn cost(options: &LabCostOptions) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, Pace::of(options.interval), Duration::from_secs(5))?;
     let mut costs = Vec::new();
-    for &Named(peer) in &options.common.peers {
+    for &BenchName(peer) in &options.common.peers {
         errln!("{}: {:?}", peer.name(), options.time);
         costs.extend(bench::cost(peer, &setup, options.time)?);
     }
@@ -160,10 +160,10 @@ pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks for the peers, then enters the lab while the process still has a single thread.
-fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
+fn setup(common: &BenchCommonOptions, pace: Pace, calm: Duration) -> anyhow::Result<PairSetup> {
     let program = std::env::current_exe()?;
     let root = peers_root(common.peers_root.as_deref(), &program)?;
-    for Named(peer) in &common.peers {
+    for BenchName(peer) in &common.peers {
         if peer.has_heartbeat() {
             allow_heartbeat()?;
         }
@@ -173,7 +173,7 @@ fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     }
     locum_lab::enter()?;
     let web_server = demo_httpd::COMMAND.to_owned();
-    Ok(Setup { program, web_server, peers_root: root, pace, calm, gates: None, failback: true })
+    Ok(PairSetup { program, web_server, peers_root: root, pace, calm, gates: None, failback: true })
 }
 
 /// The machine's load average of the last minute, as the kernel writes it.
@@ -186,7 +186,7 @@ pub(super) fn millis(length: Duration) -> f64 {
     (length.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-fn row_json(row: &Row) -> Value {
+fn row_json(row: &BenchRow) -> Value {
     let all = |of: Figures| {
         json!({
             "min": millis(of.min), "median": millis(of.median), "p95": millis(of.p95), "max": millis(of.max),
@@ -206,7 +206,7 @@ fn row_json(row: &Row) -> Value {
     })
 }
 
-fn rows_table(rows: &[Row]) {
+fn rows_table(rows: &[BenchRow]) {
     outln!(
         "all times in ms; outage: of echoes min, median, p95, max, of pages (http) median, max; both: median / max"
     );
@@ -248,7 +248,7 @@ fn rows_table(rows: &[Row]) {
     }
 }
 
-fn cost_json(cost: &Cost) -> Value {
+fn cost_json(cost: &PeerCost) -> Value {
     json!({
         "peer": cost.peer,
         "node": cost.node,
@@ -260,7 +260,7 @@ fn cost_json(cost: &Cost) -> Value {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory is shown with one decimal")]
-fn costs_table(costs: &[Cost]) {
+fn costs_table(costs: &[PeerCost]) {
     outln!("{:10} {:10} {:>9} {:>7} {:>8} {:>8}", "peer", "node", "processes", "CPU %", "RSS MiB", "PSS MiB");
     for cost in costs {
         let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;

@@ -8,7 +8,7 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use locum_lab::{
     Fault,
-    gate::{self, FreezePoint, Kind, Report, Trial},
+    gate::{self, FreezePoint, GateBackend, GateTrial, GateTrialReport},
 };
 use serde_json::{Value, json};
 
@@ -17,13 +17,13 @@ use crate::cli::run::duration;
 
 /// The options of `locum lab gate`.
 #[derive(Debug, Args)]
-pub struct Gate {
+pub struct LabGateOptions {
     /// How many trials of each engine: half are frozen with a renewal in flight, half at any moment
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
     /// Which engine [default: those that work here]
     #[arg(long, value_name = "NAME")]
-    engine: Option<Named>,
+    engine: Option<BackendName>,
     /// The lease; it is renewed five times in it
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
     lease: Duration,
@@ -45,11 +45,11 @@ pub struct Gate {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Named(pub(super) Kind);
+pub(super) struct BackendName(pub(super) GateBackend);
 
-impl ValueEnum for Named {
+impl ValueEnum for BackendName {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self(Kind::Bpf), Self(Kind::Nft)]
+        &[Self(GateBackend::Bpf), Self(GateBackend::Nft)]
     }
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(self.0.name().into())
@@ -60,10 +60,10 @@ impl ValueEnum for Named {
 ///
 /// # Errors
 /// If there is no rack, a backend does not work here, or the kernel refuses.
-pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
+pub fn gate(options: &LabGateOptions) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(options.freeze > options.lease * 2, "--freeze must be longer than two leases");
     anyhow::ensure!(options.lease >= Duration::from_millis(50), "--lease must be at least 50ms");
-    let plan = gate::Options {
+    let plan = gate::GateTrialOptions {
         program: std::env::current_exe()?,
         runs: options.runs,
         lease: options.lease,
@@ -74,7 +74,7 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
         goes_on: options.control,
     };
     locum_lab::enter()?;
-    let kinds = options.engine.map_or(Kind::ALL.to_vec(), |Named(kind)| vec![kind]);
+    let kinds = options.engine.map_or(GateBackend::ALL.to_vec(), |BackendName(kind)| vec![kind]);
     let (mut all, mut missing) = (Vec::new(), None);
     for kind in kinds {
         let tell = |done: u32| {
@@ -106,12 +106,12 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
     Ok(if violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn table(all: &[(Kind, Report)]) {
+fn table(all: &[(GateBackend, GateTrialReport)]) {
     outln!("last answer against the deadline, worst of all runs");
     outln!("engine  frozen     runs  after      before     too late  a renewal costs");
     for (kind, report) in all {
         for point in [FreezePoint::InFlight, FreezePoint::Anywhere] {
-            let Some(figures) = Figures::of(report, point) else { continue };
+            let Some(figures) = FreezePointFigures::of(report, point) else { continue };
             outln!(
                 "{:6}  {:9}  {:4}  {:6} ms  {:6} ms  {:8}  {:.1} us",
                 kind.name(),
@@ -133,16 +133,16 @@ fn table(all: &[(Kind, Report)]) {
 const TOLERANCE_MS: u128 = gate::TOLERANCE.as_millis();
 
 /// The figures of all trials that were frozen at the same point.
-struct Figures {
+struct FreezePointFigures {
     runs: usize,
     late: Duration,
     early: Duration,
     violations: usize,
 }
 
-impl Figures {
-    fn of(report: &Report, point: FreezePoint) -> Option<Self> {
-        let trials: Vec<&Trial> = report.trials.iter().filter(|trial| trial.point == point).collect();
+impl FreezePointFigures {
+    fn of(report: &GateTrialReport, point: FreezePoint) -> Option<Self> {
+        let trials: Vec<&GateTrial> = report.trials.iter().filter(|trial| trial.point == point).collect();
         Some(Self {
             runs: trials.len(),
             late: trials.iter().map(|trial| trial.late).max()?,
@@ -159,9 +159,9 @@ fn word(point: FreezePoint) -> &'static str {
     }
 }
 
-fn to_json((kind, report): &(Kind, Report)) -> Value {
+fn to_json((kind, report): &(GateBackend, GateTrialReport)) -> Value {
     let points = [FreezePoint::InFlight, FreezePoint::Anywhere].into_iter().filter_map(|point| {
-        let figures = Figures::of(report, point)?;
+        let figures = FreezePointFigures::of(report, point)?;
         Some(json!({
             "frozen": word(point),
             "runs": figures.runs,

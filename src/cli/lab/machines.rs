@@ -5,14 +5,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use locum_lab::machines::{self, Trial};
+use locum_lab::machines::{self, MachineTrial};
 
 /// Locum's unit file, as packages install it.
 const UNIT: (&str, &str) = ("locum.service", include_str!("../../../dist/locum.service"));
 
 /// The options of `locum lab machines`.
 #[derive(Debug, Args)]
-pub struct Machines {
+pub struct LabMachinesOptions {
     /// How many groups: every other one is a script, the rest are systemd units
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=500))]
     groups: u16,
@@ -34,10 +34,10 @@ pub struct Machines {
 ///
 /// # Errors
 /// If there is no root, no systemd-nspawn or no rack, or a machine does not boot.
-pub fn machines(options: &Machines) -> anyhow::Result<ExitCode> {
+pub fn machines(options: &LabMachinesOptions) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;
-    let trial = Trial {
+    let trial = MachineTrial {
         root: machines::find_root(options.root.as_deref(), &program),
         program,
         units: vec![(UNIT.0.to_owned(), UNIT.1.to_owned())],

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use locum_lab::{
     Daemon,
-    mixed::{self, Audited, Options, Pair, Played, Scenario, Setup},
+    mixed::{self, Audited, DaemonPair, MixedOptions, MixedScenario, MixedSetup, Played},
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::cli::run::duration;
 
 /// What both commands need to know.
 #[derive(Debug, Args)]
-pub struct Common {
+pub struct MixedCommonOptions {
     /// Where heartbeat is unpacked [default: where scripts/peers puts it, else as it is installed here]
     #[arg(long, value_name = "DIR")]
     peers_root: Option<PathBuf>,
@@ -35,15 +35,15 @@ pub struct Common {
 
 /// The options of `locum lab mixed`.
 #[derive(Debug, Args)]
-pub struct Mixed {
+pub struct LabMixedOptions {
     #[command(flatten)]
-    common: Common,
+    common: MixedCommonOptions,
     /// What the first and the second node run [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pairs: Vec<Named<Pair>>,
+    pairs: Vec<MixedName<DaemonPair>>,
     /// What is played [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    scenarios: Vec<Named<Scenario>>,
+    scenarios: Vec<MixedName<MixedScenario>>,
     /// How long frames are lost where some are
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration)]
     loss: Duration,
@@ -54,12 +54,12 @@ pub struct Mixed {
 
 /// The options of `locum lab cts`.
 #[derive(Debug, Args)]
-pub struct Cts {
+pub struct LabCtsOptions {
     #[command(flatten)]
-    common: Common,
+    common: MixedCommonOptions,
     /// What the first and the second node run
     #[arg(long, default_value = "locum+heartbeat")]
-    pair: Named<Pair>,
+    pair: MixedName<DaemonPair>,
     /// How many steps
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
@@ -77,12 +77,16 @@ pub struct Cts {
 
 /// A value of the command line that goes by its name in the lab.
 #[derive(Clone, Copy, Debug)]
-struct Named<T>(T);
+struct MixedName<T>(T);
 
-impl ValueEnum for Named<Pair> {
+impl ValueEnum for MixedName<DaemonPair> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Pair>; 4] =
-            [Named(Pair::ALL[0]), Named(Pair::ALL[1]), Named(Pair::ALL[2]), Named(Pair::ALL[3])];
+        const ALL: [MixedName<DaemonPair>; 4] = [
+            MixedName(DaemonPair::ALL[0]),
+            MixedName(DaemonPair::ALL[1]),
+            MixedName(DaemonPair::ALL[2]),
+            MixedName(DaemonPair::ALL[3]),
+        ];
         &ALL
     }
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -90,13 +94,13 @@ impl ValueEnum for Named<Pair> {
     }
 }
 
-impl ValueEnum for Named<Scenario> {
+impl ValueEnum for MixedName<MixedScenario> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Scenario>; Scenario::ALL.len()] = {
-            let mut all = [Named(Scenario::ALL[0]); Scenario::ALL.len()];
+        const ALL: [MixedName<MixedScenario>; MixedScenario::ALL.len()] = {
+            let mut all = [MixedName(MixedScenario::ALL[0]); MixedScenario::ALL.len()];
             let mut at = 0;
             while at < all.len() {
-                all[at] = Named(Scenario::ALL[at]);
+                all[at] = MixedName(MixedScenario::ALL[at]);
                 at += 1;
             }
             all
@@ -112,25 +116,26 @@ impl ValueEnum for Named<Scenario> {
 ///
 /// # Errors
 /// If there is no rack or no heartbeat, or the kernel refuses.
-pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
+pub fn mixed(options: LabMixedOptions) -> anyhow::Result<ExitCode> {
     let pairs = if options.pairs.is_empty() {
-        Pair::ALL.to_vec()
+        DaemonPair::ALL.to_vec()
     } else {
-        options.pairs.into_iter().map(|Named(pair)| pair).collect()
+        options.pairs.into_iter().map(|MixedName(pair)| pair).collect()
     };
     let scenarios = if options.scenarios.is_empty() {
-        Scenario::ALL.to_vec()
+        MixedScenario::ALL.to_vec()
     } else {
-        options.scenarios.into_iter().map(|Named(scenario)| scenario).collect()
+        options.scenarios.into_iter().map(|MixedName(scenario)| scenario).collect()
     };
     let setup = setup(&options.common, &pairs)?;
     let json = options.common.json;
-    let options = Options { setup, pairs, scenarios, loss: options.loss, racks: usize::from(options.racks) };
+    let options =
+        MixedOptions { setup, pairs, scenarios, loss: options.loss, racks: usize::from(options.racks) };
     let all = mixed::scenarios(&options, &mut |line| errln!("{line}"))?;
     if json {
         outln!(
             "{:#}",
-            json!({ "lives": all.iter().map(|played| life_json(played, &all)).collect::<Vec<_>>() })
+            json!({ "lives": all.iter().map(|played| played_json(played, &all)).collect::<Vec<_>>() })
         );
     } else {
         table(&options, &all);
@@ -142,14 +147,14 @@ pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`mixed()`].
-pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
-    let Named(pair) = options.pair;
-    if options.oracle && pair == Pair::ORACLE {
+pub fn cts(options: &LabCtsOptions) -> anyhow::Result<ExitCode> {
+    let MixedName(pair) = options.pair;
+    if options.oracle && pair == DaemonPair::ORACLE {
         bail!(
             "--oracle plays the steps again with two real heartbeats: these are two already (leave it out)"
         );
     }
-    let pairs = if options.oracle { vec![pair, Pair::ORACLE] } else { vec![pair] };
+    let pairs = if options.oracle { vec![pair, DaemonPair::ORACLE] } else { vec![pair] };
     let setup = setup(&options.common, &pairs)?;
     let seed = options.seed.unwrap_or_else(|| locum_sys::clock::unix_nanos() / 1_000_000);
     errln!("{pair}: {} steps, seed {seed}", options.steps);
@@ -158,12 +163,12 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     let steps = options.steps as usize;
     let mut all = vec![play(pair, steps)?];
     if options.oracle && all[0].failed().is_some() {
-        all.push(play(Pair::ORACLE, all[0].steps.len())?);
+        all.push(play(DaemonPair::ORACLE, all[0].steps.len())?);
     }
     if options.common.json {
-        let mut value = life_json(&all[0], &all);
+        let mut value = played_json(&all[0], &all);
         value["seed"] = seed.into();
-        value["oracle"] = all.get(1).map_or(Value::Null, |oracle| life_json(oracle, &all));
+        value["oracle"] = all.get(1).map_or(Value::Null, |oracle| played_json(oracle, &all));
         outln!("{value:#}");
     } else {
         for (played, asked) in all.iter().zip([steps, all[0].steps.len()]) {
@@ -176,7 +181,7 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks for heartbeat where it is needed, then enters the lab while the process still has a single thread.
-pub(super) fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
+pub(super) fn setup(common: &MixedCommonOptions, pairs: &[DaemonPair]) -> anyhow::Result<MixedSetup> {
     let program = std::env::current_exe()?;
     let peers_root = peers_root(common.peers_root.as_deref(), &program)?;
     if pairs.iter().any(|pair| pair.0.contains(&Daemon::Heartbeat)) {
@@ -190,12 +195,12 @@ pub(super) fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
     let breakage = common.breakage.clone();
     #[cfg(not(feature = "breakage"))]
     let breakage = None;
-    Ok(Setup { program, peers_root, keep: common.keep.clone(), breakage })
+    Ok(MixedSetup { program, peers_root, keep: common.keep.clone(), breakage })
 }
 
 /// Whether two real heartbeats failed at the same step of the same scenario.
 fn is_shared(played: &Played, all: &[Played]) -> bool {
-    let oracle = all.iter().find(|one| one.pair == Pair::ORACLE && one.name == played.name);
+    let oracle = all.iter().find(|one| one.pair == DaemonPair::ORACLE && one.name == played.name);
     let place = |played: &Played| played.failed().map(|_| played.steps.len());
     played.failed().is_some() && oracle.is_some_and(|oracle| place(oracle) == place(played))
 }
@@ -208,7 +213,7 @@ fn verdict(all: &[Played]) -> ExitCode {
     if ours == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn table(options: &Options, all: &[Played]) {
+fn table(options: &MixedOptions, all: &[Played]) {
     outln!("seconds until all was well after each step");
     for &scenario in &options.scenarios {
         for played in all.iter().filter(|played| played.name == scenario.name()) {
@@ -234,7 +239,7 @@ fn failure(played: &Played, all: &[Played]) {
     out!("{}", played.evidence);
 }
 
-fn life_json(played: &Played, all: &[Played]) -> Value {
+fn played_json(played: &Played, all: &[Played]) -> Value {
     let step = |audited: &Audited| {
         json!({
             "step": audited.step,
@@ -262,7 +267,7 @@ mod tests {
     use super::*;
 
     /// A run of `steps` steps, of which the last one failed.
-    fn failed(pair: Pair, steps: usize) -> Played {
+    fn failed(pair: DaemonPair, steps: usize) -> Played {
         let step = |faults| Audited {
             step: "split".into(),
             limit: Duration::from_secs(60),
@@ -281,29 +286,33 @@ mod tests {
     #[test]
     fn what_fails_before_a_locum_was_started_is_not_held_against_it() {
         let alone = |pair| Played { met_locum: false, ..failed(pair, 1) };
-        let ours = alone(Pair::ALL[2]);
+        let ours = alone(DaemonPair::ALL[2]);
         assert!(ours.failed_without_locum());
-        assert_eq!(life_json(&ours, &[])["without_locum"], true);
+        assert_eq!(played_json(&ours, &[])["without_locum"], true);
         assert_eq!(verdict(std::slice::from_ref(&ours)), ExitCode::SUCCESS);
-        assert_eq!(verdict(&[ours, failed(Pair::ALL[2], 1)]), ExitCode::FAILURE, "played again, it failed");
-        assert!(!alone(Pair::ORACLE).failed_without_locum());
+        assert_eq!(
+            verdict(&[ours, failed(DaemonPair::ALL[2], 1)]),
+            ExitCode::FAILURE,
+            "played again, it failed"
+        );
+        assert!(!alone(DaemonPair::ORACLE).failed_without_locum());
     }
 
     #[test]
     fn two_real_nodes_excuse_what_fails_for_them_at_the_same_step_alone() {
-        let ours = || failed(Pair::ALL[1], 3);
-        let mut passed = failed(Pair::ORACLE, 3);
+        let ours = || failed(DaemonPair::ALL[1], 3);
+        let mut passed = failed(DaemonPair::ORACLE, 3);
         passed.steps[2].faults.clear();
         for (oracle, shared) in [
-            (Some(failed(Pair::ORACLE, 3)), true),
-            (Some(failed(Pair::ORACLE, 2)), false),
-            (Some(Played { name: "seed-2".into(), ..failed(Pair::ORACLE, 3) }), false),
+            (Some(failed(DaemonPair::ORACLE, 3)), true),
+            (Some(failed(DaemonPair::ORACLE, 2)), false),
+            (Some(Played { name: "seed-2".into(), ..failed(DaemonPair::ORACLE, 3) }), false),
             (Some(passed), false),
             (None, false),
         ] {
             let all: Vec<_> = [ours()].into_iter().chain(oracle).collect();
             assert_eq!(is_shared(&all[0], &all), shared, "{all:?}");
-            assert_eq!(life_json(&all[0], &all)["shared_with_two_real_nodes"], shared);
+            assert_eq!(played_json(&all[0], &all)["shared_with_two_real_nodes"], shared);
             assert_eq!(verdict(&all) == ExitCode::SUCCESS, shared);
         }
     }

@@ -6,22 +6,22 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
-use locum_core::{config::locum_toml, native::timing::Timing};
+use locum_core::{config::locum_toml, native::timing::NativeTiming};
 use locum_lab::{
-    native::{self, Outcome, Promise, Row, Scenario},
-    pair::{Pace, Setup},
+    native::{self, ExpectedOutcome, NativeRow, NativeScenario, Promise},
+    pair::{Pace, PairSetup},
 };
 use serde_json::{Value, json};
 
-use super::{bench::millis, gate::Named as Engine};
+use super::{bench::millis, gate::BackendName as Engine};
 use crate::cli::{demo_httpd, run::duration};
 
 /// The options of `locum lab native`.
 #[derive(Debug, Args)]
-pub struct Native {
+pub struct LabNativeOptions {
     /// What happens [default: all of it, one after the other]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    scenarios: Vec<Named>,
+    scenarios: Vec<ScenarioName>,
     /// At which paces
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "300ms,1s", value_parser = locum_toml::pace)]
     pace: Vec<Duration>,
@@ -46,15 +46,15 @@ pub struct Native {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Named(Scenario);
+struct ScenarioName(NativeScenario);
 
-impl ValueEnum for Named {
+impl ValueEnum for ScenarioName {
     fn value_variants<'a>() -> &'a [Self] {
-        static ALL: [Named; Scenario::ALL.len()] = {
-            let mut all = [Named(Scenario::ALL[0]); Scenario::ALL.len()];
+        static ALL: [ScenarioName; NativeScenario::ALL.len()] = {
+            let mut all = [ScenarioName(NativeScenario::ALL[0]); NativeScenario::ALL.len()];
             let mut place = 0;
             while place < all.len() {
-                all[place] = Named(Scenario::ALL[place]);
+                all[place] = ScenarioName(NativeScenario::ALL[place]);
                 place += 1;
             }
             all
@@ -67,16 +67,16 @@ impl ValueEnum for Named {
 }
 
 /// A row and the pace of its cluster. The control has no pace.
-type Paced = (Option<Duration>, Row);
+type PacedRow = (Option<Duration>, NativeRow);
 
 /// Plays the control, then every scenario on a rack of its own, and prints the results.
 ///
 /// # Errors
 /// If there is no rack, a cluster does not come up, or the instruments do not see two owners in the control.
-pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
+pub fn native(options: &LabNativeOptions) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;
-    let setup = |pace: Duration| Setup {
+    let setup = |pace: Duration| PairSetup {
         program: program.clone(),
         web_server: demo_httpd::COMMAND.to_owned(),
         peers_root: None,
@@ -86,10 +86,10 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
         failback: false,
     };
     let scenarios: Vec<_> = match &options.scenarios[..] {
-        [] => Scenario::ALL.to_vec(),
-        chosen => chosen.iter().map(|&Named(scenario)| scenario).collect(),
+        [] => NativeScenario::ALL.to_vec(),
+        chosen => chosen.iter().map(|&ScenarioName(scenario)| scenario).collect(),
     };
-    let mut rows: Vec<Paced> = Vec::new();
+    let mut rows: Vec<PacedRow> = Vec::new();
     let mut tell = |line: &str| errln!("{line}");
     let control = native::control(&setup(Duration::from_secs(1)), &mut tell)?;
     tell(&line(None, &control));
@@ -97,13 +97,13 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
     let paces: &[Duration] = if options.control { &[] } else { &options.pace };
     for _ in 0..options.runs {
         for &pace in paces {
-            let takeover = Timing::of(pace).claim_bound(native::CANDIDATES);
+            let takeover = NativeTiming::of(pace).claim_bound(native::CANDIDATES);
             let promise = Promise { takeover, slack: options.slack.unwrap_or_default() };
             for &scenario in &scenarios {
                 let row = native::play(scenario, &setup(pace), promise, &mut tell)?;
                 tell(&line(Some(pace), &row));
-                if !row.said.is_empty() {
-                    tell(&row.said);
+                if !row.status_reports.is_empty() {
+                    tell(&row.status_reports);
                 }
                 rows.push((Some(pace), row));
             }
@@ -118,7 +118,7 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn line(pace: Option<Duration>, row: &Row) -> String {
+fn line(pace: Option<Duration>, row: &NativeRow) -> String {
     let pace = pace.map(|pace| format!("pace {pace:?}, ")).unwrap_or_default();
     let verdict = if row.wrong.is_empty() { "good".to_owned() } else { row.wrong.join("; ") };
     format!(
@@ -131,8 +131,8 @@ fn line(pace: Option<Duration>, row: &Row) -> String {
     )
 }
 
-fn table(rows: &[Paced]) {
-    let engine = rows.first().map_or("", |(_, row)| row.engine.as_str());
+fn table(rows: &[PacedRow]) {
+    let engine = rows.first().map_or("", |(_, row)| row.backend.as_str());
     outln!(
         "all times in ms; gates by {engine}; a page is fetched from the service's web server, which is started too"
     );
@@ -172,18 +172,18 @@ fn table(rows: &[Paced]) {
     }
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn word(outcome: ExpectedOutcome) -> &'static str {
     match outcome {
-        Outcome::Moves => "move",
-        Outcome::Stays => "stay",
+        ExpectedOutcome::Moves => "move",
+        ExpectedOutcome::Stays => "stay",
     }
 }
 
-fn to_json((pace, row): &Paced) -> Value {
+fn to_json((pace, row): &PacedRow) -> Value {
     json!({
         "scenario": row.scenario,
         "pace_ms": pace.map(millis),
-        "engine": row.engine,
+        "engine": row.backend,
         "should": row.outcome.map(word),
         "owner_before": row.owners.map(|[before, _]| before),
         "owner_after": row.owners.map(|[_, after]| after),

@@ -8,21 +8,21 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use locum_lab::{
     Daemon,
-    mixed::{self, Pair, Replaced, Stage},
+    mixed::{self, DaemonPair, Replaced, ReplacementStep},
 };
 use serde_json::{Value, json};
 
 use super::{
     bench::millis,
-    mixed::{Common, setup},
+    mixed::{MixedCommonOptions, setup},
 };
 use crate::cli::demo_httpd;
 
 /// The options of `locum lab replace`.
 #[derive(Debug, Args)]
-pub struct Replace {
+pub struct LabReplaceOptions {
     #[command(flatten)]
-    common: Common,
+    common: MixedCommonOptions,
     /// Without heartbeat in its own place, for comparison
     #[arg(long)]
     alone: bool,
@@ -32,8 +32,8 @@ pub struct Replace {
 ///
 /// # Errors
 /// If there is no rack or no heartbeat, or the kernel refuses.
-pub fn replace(options: &Replace) -> anyhow::Result<ExitCode> {
-    let setup = setup(&options.common, &[Pair::ORACLE])?;
+pub fn replace(options: &LabReplaceOptions) -> anyhow::Result<ExitCode> {
+    let setup = setup(&options.common, &[DaemonPair::ORACLE])?;
     let by: &[Daemon] = if options.alone { &[Daemon::Locum] } else { &[Daemon::Locum, Daemon::Heartbeat] };
     let mut all = Vec::new();
     for &by in by {
@@ -56,7 +56,7 @@ fn table(all: &[Replaced]) {
     );
     for replaced in all {
         outln!("\nheartbeat replaced by {}", replaced.by.name());
-        for stage in &replaced.stages {
+        for stage in &replaced.steps {
             let planned = if stage.hands_over { "moves" } else { "" };
             outln!("{:20} {planned:6} {}", stage.name, cells(stage).join(" | "));
         }
@@ -70,7 +70,7 @@ fn table(all: &[Replaced]) {
 }
 
 /// The gaps of pages, of echoes of both addresses, and of the machine.
-fn cells(stage: &Stage) -> [String; 4] {
+fn cells(stage: &ReplacementStep) -> [String; 4] {
     let [first, second] = &stage.echo_gaps;
     [&stage.page_gaps, first, second, &stage.machine_gaps].map(|gaps| match gaps.as_slice() {
         [] => "-".to_owned(),
@@ -80,7 +80,7 @@ fn cells(stage: &Stage) -> [String; 4] {
 
 fn to_json(replaced: &Replaced) -> Value {
     let all = |gaps: &[Duration]| gaps.iter().copied().map(millis).collect::<Vec<_>>();
-    let stage = |stage: &Stage| {
+    let stage = |stage: &ReplacementStep| {
         json!({
             "name": stage.name,
             "step": stage.audited.step,
@@ -99,6 +99,6 @@ fn to_json(replaced: &Replaced) -> Value {
     json!({
         "by": replaced.by.name(),
         "passed": replaced.failed().is_none(),
-        "stages": replaced.stages.iter().map(stage).collect::<Vec<_>>(),
+        "stages": replaced.steps.iter().map(stage).collect::<Vec<_>>(),
     })
 }

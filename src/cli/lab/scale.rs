@@ -5,16 +5,16 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
-use locum_core::{config::locum_toml, group::Phase, native::timing::Timing};
-use locum_lab::scale::{self, Cost, Report, Setup, View};
+use locum_core::{config::locum_toml, group::GroupPhase, native::timing::NativeTiming};
+use locum_lab::scale::{self, NodeCost, NodeStatus, ScaleReport, ScaleSetup};
 use serde_json::{Value, json};
 
-use super::{bench::millis, gate::Named as Backend};
-use crate::{cli::run::duration, voice::report::AnyReport};
+use super::{bench::millis, gate::BackendName as Backend};
+use crate::{cli::run::duration, observe::report::AnyStatusReport};
 
 /// The options of `locum lab scale`.
 #[derive(Debug, Args)]
-pub struct Scale {
+pub struct LabScaleOptions {
     /// How many groups, of one address each
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=4096))]
     groups: u16,
@@ -48,10 +48,10 @@ pub struct Scale {
 ///
 /// # Errors
 /// If there is no rack, or the kernel refuses.
-pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
+pub fn scale(options: &LabScaleOptions) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;
-    let setup = Setup {
+    let setup = ScaleSetup {
         program,
         nodes: options.nodes.into(),
         groups: options.groups.into(),
@@ -64,7 +64,7 @@ pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
         read: view,
     };
     let report = scale::measure(&setup, &mut |line| errln!("{line}"))?;
-    let detection = Timing::of(options.pace).claim_bound(setup.nodes);
+    let detection = NativeTiming::of(options.pace).claim_bound(setup.nodes);
     if options.json {
         outln!("{:#}", to_json(&setup, detection, &report));
     } else {
@@ -74,27 +74,27 @@ pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads the answer of a node's control socket.
-fn view(answer: &[u8]) -> Option<View> {
-    let Ok(AnyReport::Native(report)) = AnyReport::read(answer) else { return None };
-    let is_open = |group: &&locum_core::native::status::Group| {
-        group.phase == Phase::Running && group.gate_left.is_some()
+fn view(answer: &[u8]) -> Option<NodeStatus> {
+    let Ok(AnyStatusReport::Native(report)) = AnyStatusReport::read(answer) else { return None };
+    let is_open = |group: &&locum_core::native::status::NativeGroupStatus| {
+        group.phase == GroupPhase::Running && group.gate_left.is_some()
     };
-    Some(View {
+    Some(NodeStatus {
         open: report.cluster.groups.iter().filter(is_open).count(),
         latest: Duration::from_micros(report.heart.lateness.max_us),
-        breaths: report.heart.breaths,
+        yields: report.heart.breaths,
         dropped: report.heart.links.iter().map(|link| link.dropped_in).sum(),
     })
 }
 
-fn print(setup: &Setup, detection: Duration, report: &Report) {
+fn print(setup: &ScaleSetup, detection: Duration, report: &ScaleReport) {
     let time = |time: Option<Duration>| time.map_or("never".into(), |time| format!("{} ms", millis(time)));
     outln!(
         "{} groups, {} nodes and a witness, pace {:?}, gates by {}",
         setup.groups,
         setup.nodes,
         setup.pace,
-        setup.gates.map_or("the best backend that works", locum_lab::gate::Kind::name),
+        setup.gates.map_or("the best backend that works", locum_lab::gate::GateBackend::name),
     );
     outln!("up: addresses {}, open {}; {} at the end", time(report.addresses), time(report.open), report.up);
     costs("at rest", &report.rest);
@@ -127,14 +127,14 @@ fn print(setup: &Setup, detection: Duration, report: &Report) {
     }
 }
 
-fn costs(when: &str, costs: &[Cost]) {
+fn costs(when: &str, costs: &[NodeCost]) {
     for cost in costs {
-        let Cost { node, addresses, heart, processor, resident, view } = cost;
+        let NodeCost { node, addresses, heart, processor, resident, view } = cost;
         let says = match view {
             Some(view) => format!(
                 "latest {} ms, {} breaths, {} frames dropped",
                 millis(view.latest),
-                view.breaths,
+                view.yields,
                 view.dropped
             ),
             None => "does not answer".to_owned(),
@@ -153,9 +153,9 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn to_json(setup: &Setup, detection: Duration, report: &Report) -> Value {
+fn to_json(setup: &ScaleSetup, detection: Duration, report: &ScaleReport) -> Value {
     let time = |time: Option<Duration>| time.map(millis);
-    let cost = |cost: &Cost| {
+    let cost = |cost: &NodeCost| {
         json!({
             "node": cost.node,
             "groups": cost.addresses,
@@ -164,11 +164,11 @@ fn to_json(setup: &Setup, detection: Duration, report: &Report) -> Value {
             "resident": cost.resident,
             "open": cost.view.map(|view| view.open),
             "latest_ms": cost.view.map(|view| millis(view.latest)),
-            "breaths": cost.view.map(|view| view.breaths),
+            "breaths": cost.view.map(|view| view.yields),
             "dropped": cost.view.map(|view| view.dropped),
         })
     };
-    let costs = |all: &[Cost]| all.iter().map(cost).collect::<Vec<_>>();
+    let costs = |all: &[NodeCost]| all.iter().map(cost).collect::<Vec<_>>();
     json!({
         "groups": setup.groups,
         "nodes": setup.nodes,

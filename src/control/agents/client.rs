@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Agents,
-    job::{End, Job, Service},
+    job::{ProgramEnd, ProgramJob, Service},
     output::Speaker,
 };
 use crate::control::errands::call;
@@ -30,7 +30,7 @@ const ENOUGH: i32 = 100;
 /// A run shorter than this counts as short.
 const SHORT: Duration = Duration::from_secs(30);
 /// After more short runs in a row than this the client is given up.
-const SHORT_LIVES_MAX: u32 = 10;
+const SHORT_RUNS_MAX: u32 = 10;
 /// The pause before a client is started again after a short run.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Stands for no limit: a century.
@@ -67,7 +67,7 @@ impl Clients {
             };
             Running { name: keeper.name.clone(), end, task: tokio::spawn(keeper.keep()) }
         };
-        Self(agents.duties().clients.iter().map(start).collect())
+        Self(agents.host_config().clients.iter().map(start).collect())
     }
 
     /// Ends all clients, the last one first, each by TERM and after a while by force.
@@ -100,7 +100,7 @@ struct Keeper {
 
 /// What to do after a client's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+enum AfterExit {
     Again,
     Enough,
     Reboot,
@@ -132,17 +132,17 @@ impl Keeper {
             if *self.end.borrow() {
                 return;
             }
-            match self.judge(&end) {
-                Next::Enough => return,
-                Next::Reboot => {
+            match self.decide_after(&end) {
+                AfterExit::Enough => return,
+                AfterExit::Reboot => {
                     let reason = self.name.clone();
                     self.say(Level::Critical, format!("Rebooting system.  Reason: {reason}"));
                     return (self.reboot)(&reason);
                 }
-                Next::Again => {}
+                AfterExit::Again => {}
             }
             short_lives = if began.elapsed() < SHORT { short_lives + 1 } else { 0 };
-            if short_lives > SHORT_LIVES_MAX {
+            if short_lives > SHORT_RUNS_MAX {
                 let text = format!("Client {} \"respawning too fast\": given up", self.name);
                 return self.say(Level::Error, text);
             }
@@ -157,37 +157,39 @@ impl Keeper {
 
     /// Logs how the client ended. A program that could not be started has not died: rebooting again and again because a
     /// file is missing would help nobody.
-    fn judge(&self, end: &End) -> Next {
+    fn decide_after(&self, end: &ProgramEnd) -> AfterExit {
         let name = &self.name;
         let (level, text, is_death) = match end {
-            End::Exited(ENOUGH) => {
+            ProgramEnd::Exited(ENOUGH) => {
                 self.say(Level::Info, format!("Client {name} exited with return code {ENOUGH}."));
-                return Next::Enough;
+                return AfterExit::Enough;
             }
             // The shell ends so if it cannot start the program.
-            End::Exited(code @ (126 | 127)) => {
+            ProgramEnd::Exited(code @ (126 | 127)) => {
                 (Level::Error, format!("Client {name} cannot be started: exit code {code}"), false)
             }
-            End::Exited(0) => (Level::Info, format!("Client {name} exited with return code 0."), false),
-            End::Exited(code) => {
+            ProgramEnd::Exited(0) => {
+                (Level::Info, format!("Client {name} exited with return code 0."), false)
+            }
+            ProgramEnd::Exited(code) => {
                 (Level::Warning, format!("Client {name} exited with return code {code}."), true)
             }
-            End::Signalled(signal) => {
+            ProgramEnd::Signalled(signal) => {
                 (Level::Warning, format!("Client {name} killed by signal {signal}."), true)
             }
-            End::TimedOut => (Level::Warning, format!("Client {name} was ended by force."), true),
-            End::NotStarted(why) | End::CannotRun(why) => {
+            ProgramEnd::TimedOut => (Level::Warning, format!("Client {name} was ended by force."), true),
+            ProgramEnd::NotStarted(why) | ProgramEnd::CannotRun(why) => {
                 (Level::Error, format!("Client {name} cannot be started: {why}"), false)
             }
         };
         self.say(level, text);
-        if is_death && self.client.failfast { Next::Reboot } else { Next::Again }
+        if is_death && self.client.failfast { AfterExit::Reboot } else { AfterExit::Again }
     }
 
     /// Runs the client through the shell, as in the original: the line may quote and redirect.
-    fn job(&self, user: User) -> Job {
+    fn job(&self, user: User) -> ProgramJob {
         let options = &self.agents.0.options;
-        Job {
+        ProgramJob {
             program: "/bin/sh".into(),
             args: vec!["-c".to_owned(), format!("exec {}", self.name)],
             environment: self.agents.0.environment.clone(),
@@ -200,7 +202,7 @@ impl Keeper {
             },
             level: Level::Info,
             deadline: Instant::now() + EVER,
-            cgroup: options.cgroup_place(),
+            cgroup: options.cgroup_path(),
             kin: None,
             resource: self.name.clone(),
             whose: format!("client {}", self.name),

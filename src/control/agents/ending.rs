@@ -9,7 +9,7 @@ use locum_sys::process::Process;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    Errand,
+    AgentOperation,
     cgroup::Scope,
     job::Kin,
     processes::{all, describe, is_kin, kin},
@@ -26,8 +26,8 @@ const LEAVING_MAX: Duration = Duration::from_secs(2);
 const NAMED_MAX: usize = 5;
 
 /// Tells the processes to terminate, or kills them, until none is left.
-pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
-    let Some(mut family) = Family::of(errand) else {
+pub(super) async fn run(errand: &AgentOperation<'_>) -> Outcome {
+    let Some(mut family) = ResourceProcesses::of(errand) else {
         return errand.bad("what its starts have left running is not known".to_owned());
     };
     loop {
@@ -55,8 +55,8 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
 /// Checks a stop that the agent calls done, in a native cluster. If processes of the resource go on, the stop has
 /// failed, and the ladder goes on. Otherwise half of a service that died would hold its port, or write to a disk that
 /// another node has mounted.
-pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
-    let Some(mut family) = Family::of(errand) else { return Outcome::Ok };
+pub(super) async fn after_stop(errand: &AgentOperation<'_>) -> Outcome {
+    let Some(mut family) = ResourceProcesses::of(errand) else { return Outcome::Ok };
     let patience = errand.deadline.min(Instant::now() + LEAVING_MAX);
     let last = patience + LOOK_LIMIT;
     loop {
@@ -84,24 +84,24 @@ fn names(processes: &BTreeSet<u32>) -> String {
 }
 
 /// The processes that a resource's starts have left.
-struct Family {
+struct ResourceProcesses {
     scope: Option<Scope>,
     kin: Kin,
     kill: bool,
     /// The processes that were told to terminate: a second signal makes some daemons drop everything.
-    told: BTreeSet<u32>,
+    terminated: BTreeSet<u32>,
 }
 
-impl Family {
+impl ResourceProcesses {
     /// `None` with heartbeat's files, where these processes are not known.
-    fn of(errand: &Errand<'_>) -> Option<Self> {
+    fn of(errand: &AgentOperation<'_>) -> Option<Self> {
         let kin = errand.kin()?;
         let parent = errand.shared.options.cgroup.as_deref().ok();
         Some(Self {
             scope: parent.map(|parent| Scope::of_resource(parent, &kin.group, &kin.resource)),
             kin,
             kill: errand.operation == Operation::Kill,
-            told: BTreeSet::new(),
+            terminated: BTreeSet::new(),
         })
     }
 
@@ -115,7 +115,7 @@ impl Family {
         }
         let found = self.find();
         for pid in &found {
-            if self.kill || self.told.insert(*pid) {
+            if self.kill || self.terminated.insert(*pid) {
                 // While it is held its number cannot pass to another process, so the second look is final.
                 let _ = Process::open(*pid).and_then(|held| match self.is_member(*pid) {
                     true if self.kill => held.kill(),

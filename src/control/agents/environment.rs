@@ -7,15 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Options;
-use crate::duties::Duties;
+use super::AgentOptions;
+use crate::host_config::HostConfig;
 
 /// Where heartbeat's programs are expected if they are not found.
 const LIBEXEC: &str = "/usr/libexec/heartbeat";
 
 /// The environment that every agent gets: `HA_` and the name for each recorded parameter of `ha.cf`, as written there;
 /// the paths and names that scripts rely on; and a `PATH`.
-pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String, String> {
+pub(super) fn for_scripts(host_config: &HostConfig, options: &AgentOptions) -> BTreeMap<String, String> {
     let config = &options.roots.config;
     let mut all = BTreeMap::new();
     let mut put = |name: &str, value: String| {
@@ -27,7 +27,7 @@ pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String
     for (name, value) in &options.parameters {
         put(&format!("HA_{name}"), value.clone());
     }
-    put("HA_CURHOST", duties.me.clone());
+    put("HA_CURHOST", host_config.me.clone());
     put("HA_DIR", config.display().to_string());
     put("HA_FUNCS", config.join("shellfuncs").display().to_string());
     put("HA_RCDIR", config.join("rc.d").display().to_string());
@@ -46,14 +46,14 @@ pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String
     if let Some(method) = options.parameters.get("compression") {
         put("HA_COMPRESSION", method.clone());
     }
-    put("HA_debug", duties.logging.debug.to_string());
-    if let Some(file) = &duties.logging.logfile {
+    put("HA_debug", host_config.logging.debug.to_string());
+    if let Some(file) = &host_config.logging.logfile {
         put("HA_LOGFILE", file.clone());
     }
-    if let Some(file) = &duties.logging.debugfile {
+    if let Some(file) = &host_config.logging.debugfile {
         put("HA_DEBUGLOG", file.clone());
     }
-    if let Some(facility) = &duties.logging.facility {
+    if let Some(facility) = &host_config.logging.facility {
         put("HA_LOGFACILITY", facility.clone());
     }
     put("OCF_ROOT", options.roots.ocf.display().to_string());

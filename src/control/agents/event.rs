@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Agents, EPOCH,
     find::is_program,
-    job::{End, Job},
+    job::{ProgramEnd, ProgramJob},
     output::Speaker,
 };
 use crate::control::errands::call;
@@ -29,17 +29,17 @@ const WAITING_MAX: usize = 64;
 /// After this time a script is killed, with everything that it has started.
 const LIMIT: Duration = Duration::from_secs(300);
 
-type Message = (String, Vec<(String, String)>, Option<Epoch>);
+type ScriptMessage = (String, Vec<(String, String)>, Option<Epoch>);
 
 /// The queue of messages for event scripts.
 #[derive(Clone, Debug)]
-pub struct EventScripts(mpsc::Sender<Message>);
+pub struct EventScripts(mpsc::Sender<ScriptMessage>);
 
 impl EventScripts {
     /// Begins to wait for messages. Needs a runtime around it.
     #[must_use]
     pub fn start(agents: Agents) -> Self {
-        let (queue, mut messages) = mpsc::channel::<Message>(WAITING_MAX);
+        let (queue, mut messages) = mpsc::channel::<ScriptMessage>(WAITING_MAX);
         tokio::spawn(async move {
             while let Some((kind, fields, epoch)) = messages.recv().await {
                 run(&agents, &kind, fields, epoch.as_ref()).await;
@@ -62,10 +62,10 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
     let Ok(Some(program)) = found else { return };
     let mut all = shared.environment.clone();
     all.extend(epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
-    let job = Job {
+    let job = ProgramJob {
         program,
         args: vec![kind.to_owned()],
-        environment: environment(all, fields, shared.duties.legacy),
+        environment: environment(all, fields, shared.host_config.legacy),
         input: None,
         speaker: Speaker {
             tell: shared.options.tell.clone(),
@@ -75,7 +75,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
         },
         level: Level::Info,
         deadline: Instant::now() + LIMIT,
-        cgroup: shared.options.cgroup_place(),
+        cgroup: shared.options.cgroup_path(),
         kin: None,
         resource: String::new(),
         whose: format!("event script {kind}"),
@@ -85,7 +85,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
     };
     let speaker = job.speaker.clone();
     let report = job.run().await;
-    if report.end != End::Exited(0) {
+    if report.end != ProgramEnd::Exited(0) {
         let text = format!("{}: {}", speaker.label, report.complaint());
         (speaker.tell)(Note { level: Level::Warning, group: None, epoch: None, text });
     }

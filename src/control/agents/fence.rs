@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Agents,
-    job::{End, Job, Report},
+    job::{ProgramEnd, ProgramJob, ProgramReport},
     output::Speaker,
 };
 use crate::control::errands::call;
@@ -35,7 +35,7 @@ const BAD_HOST: i32 = 4;
 
 /// A request to a device.
 #[derive(Clone, Copy)]
-enum Request<'a> {
+enum FenceRequest<'a> {
     /// Reset the node of this name.
     Reset(&'a str),
     /// Say whether the device works.
@@ -46,12 +46,12 @@ impl Agents {
     /// Resets a node with the device of the plan. Returns within a limit. Any answer but a clear yes counts as a
     /// failure.
     pub async fn fence(&self, node: &str) -> FenceOutcome {
-        let Some(fencing) = &self.duties().fencing else { return FenceOutcome::NotConfigured };
-        match self.ask_device(fencing, Request::Reset(node), RESET_LIMIT).await {
+        let Some(fencing) = &self.host_config().fencing else { return FenceOutcome::NotConfigured };
+        match self.ask_device(fencing, FenceRequest::Reset(node), RESET_LIMIT).await {
             Err(why) => FenceOutcome::Bad(why),
             Ok(report) => match report.end {
-                End::Exited(0) => FenceOutcome::Ok,
-                End::Exited(BAD_HOST) if !is_agent(&fencing.device) => {
+                ProgramEnd::Exited(0) => FenceOutcome::Ok,
+                ProgramEnd::Exited(BAD_HOST) if !is_agent(&fencing.device) => {
                     FenceOutcome::BadHost(report.complaint())
                 }
                 _ => FenceOutcome::Bad(report.complaint()),
@@ -61,12 +61,12 @@ impl Agents {
 
     /// Asks the device of the plan, if there is one, whether it works, and logs the answer.
     pub async fn check_fencing(&self) {
-        let Some(fencing) = &self.duties().fencing else { return };
+        let Some(fencing) = &self.host_config().fencing else { return };
         let device = &fencing.device;
         let tell = |level, text| (self.0.options.tell)(Note { level, group: None, epoch: None, text });
         tell(Level::Info, format!("Checking status of STONITH device [{device}]"));
-        let why = match self.ask_device(fencing, Request::Check, CHECK_LIMIT).await {
-            Ok(Report { end: End::Exited(0), .. }) => return,
+        let why = match self.ask_device(fencing, FenceRequest::Check, CHECK_LIMIT).await {
+            Ok(ProgramReport { end: ProgramEnd::Exited(0), .. }) => return,
             Ok(report) => report.complaint(),
             Err(why) => why,
         };
@@ -82,9 +82,9 @@ impl Agents {
     async fn ask_device(
         &self,
         fencing: &Fencing,
-        request: Request<'_>,
+        request: FenceRequest<'_>,
         limit: Duration,
-    ) -> Result<Report, String> {
+    ) -> Result<ProgramReport, String> {
         let Fencing { device, parameters } = fencing;
         let is_agent = is_agent(device);
         let name = if is_agent { device } else { "stonith" };
@@ -105,7 +105,7 @@ impl Agents {
                 (arguments(device, "/dev/stdin", request), format!("{words}\n"))
             }
         };
-        let job = Job {
+        let job = ProgramJob {
             program,
             args,
             environment: self.0.environment.clone(),
@@ -117,16 +117,16 @@ impl Agents {
                 label: format!("STONITH {device}"),
             },
             level: match request {
-                Request::Reset(_) => Level::Info,
-                Request::Check => Level::Debug,
+                FenceRequest::Reset(_) => Level::Info,
+                FenceRequest::Check => Level::Debug,
             },
             deadline: Instant::now() + limit,
-            cgroup: self.0.options.cgroup_place(),
+            cgroup: self.0.options.cgroup_path(),
             kin: None,
             resource: format!("STONITH {device}"),
             whose: match request {
-                Request::Reset(node) => format!("STONITH reset {node}"),
-                Request::Check => "STONITH check".to_owned(),
+                FenceRequest::Reset(node) => format!("STONITH reset {node}"),
+                FenceRequest::Check => "STONITH check".to_owned(),
             },
             notes: self.0.options.notes.clone(),
             service: None,
@@ -140,26 +140,26 @@ fn is_agent(device: &str) -> bool {
 }
 
 /// The arguments of `stonith` if a file holds the parameters.
-fn arguments(device: &str, file: &str, request: Request<'_>) -> Vec<String> {
+fn arguments(device: &str, file: &str, request: FenceRequest<'_>) -> Vec<String> {
     let mut words = vec!["-t", device, "-F", file];
     match request {
-        Request::Reset(node) => words.extend(["-T", "reset", node]),
-        Request::Check => words.push("-S"),
+        FenceRequest::Reset(node) => words.extend(["-T", "reset", node]),
+        FenceRequest::Check => words.push("-S"),
     }
     words.into_iter().map(str::to_owned).collect()
 }
 
 /// The standard input of a fence agent: a line for each option. The node's name is added under the names that agents
 /// know, unless the parameters say which plug is the node's.
-fn options(words: &str, request: Request<'_>) -> String {
+fn options(words: &str, request: FenceRequest<'_>) -> String {
     let given: Vec<&str> = words.split_whitespace().filter(|word| word.contains('=')).collect();
     let has = |name: &str| given.iter().any(|word| word.split('=').next() == Some(name));
     let mut lines: Vec<String> = given.iter().map(|&word| word.to_owned()).collect();
     lines.push(match request {
-        Request::Reset(_) => "action=reboot".to_owned(),
-        Request::Check => "action=monitor".to_owned(),
+        FenceRequest::Reset(_) => "action=reboot".to_owned(),
+        FenceRequest::Check => "action=monitor".to_owned(),
     });
-    if let Request::Reset(node) = request {
+    if let FenceRequest::Reset(node) = request {
         lines.push(format!("nodename={node}"));
         if !has("port") && !has("plug") {
             lines.push(format!("plug={node}"));
@@ -194,18 +194,21 @@ mod tests {
     #[test]
     fn the_stonith_program_is_told_no_secret_on_its_command_line() {
         let words = |request| arguments("external/ipmi", "/dev/stdin", request).join(" ");
-        assert_eq!(words(Request::Reset("clustnode2")), "-t external/ipmi -F /dev/stdin -T reset clustnode2");
-        assert_eq!(words(Request::Check), "-t external/ipmi -F /dev/stdin -S");
+        assert_eq!(
+            words(FenceRequest::Reset("clustnode2")),
+            "-t external/ipmi -F /dev/stdin -T reset clustnode2"
+        );
+        assert_eq!(words(FenceRequest::Check), "-t external/ipmi -F /dev/stdin -S");
     }
 
     #[test]
     fn a_fence_agent_is_told_which_node() {
-        let text = options("ip=10.0.0.9 username=admin password=x", Request::Reset("clustnode2"));
+        let text = options("ip=10.0.0.9 username=admin password=x", FenceRequest::Reset("clustnode2"));
         assert_eq!(
             text,
             "ip=10.0.0.9\nusername=admin\npassword=x\naction=reboot\nnodename=clustnode2\nplug=clustnode2\n"
         );
-        assert_eq!(options("port=3", Request::Reset("b")), "port=3\naction=reboot\nnodename=b\n");
-        assert_eq!(options("port=3", Request::Check), "port=3\naction=monitor\n");
+        assert_eq!(options("port=3", FenceRequest::Reset("b")), "port=3\naction=reboot\nnodename=b\n");
+        assert_eq!(options("port=3", FenceRequest::Check), "port=3\naction=monitor\n");
     }
 }

@@ -14,14 +14,14 @@ use locum_sys::process::Process;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Errand,
-    job::{End, Report},
+    AgentOperation,
+    job::{ProgramEnd, ProgramReport},
     processes,
 };
 use crate::control::errands::spawn_blocking;
 
 pub(super) async fn run(
-    errand: &Errand<'_>,
+    errand: &AgentOperation<'_>,
     device: &str,
     directory: &str,
     kind: Option<&str>,
@@ -65,13 +65,13 @@ pub(super) async fn run(
 }
 
 /// The outcome if another file system is mounted there instead of ours.
-fn not_ours(errand: &Errand<'_>, reason: String) -> Outcome {
+fn not_ours(errand: &AgentOperation<'_>, reason: String) -> Outcome {
     errand.speaker().say(Level::Warning, reason);
     if errand.operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok }
 }
 
 async fn mount(
-    errand: &Errand<'_>,
+    errand: &AgentOperation<'_>,
     device: &str,
     directory: &Path,
     kind: Option<&str>,
@@ -117,7 +117,7 @@ async fn is_hidden(directory: &Path) -> bool {
 
 /// Unmounts everything on and below the directory, the newest first. Processes that use it are asked to end, then
 /// killed.
-async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
+async fn unmount(errand: &AgentOperation<'_>, directory: &Path) -> Outcome {
     const TRIES_MAX: usize = 8;
     const PAUSE: Duration = Duration::from_secs(1);
     let program = match errand.program("umount") {
@@ -128,7 +128,7 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
     for attempt in 0..TRIES_MAX {
         match unmount_once(errand, &program, directory).await {
             Ok(()) => return Outcome::Ok,
-            Err(Report { end: End::TimedOut, .. }) => return Outcome::TimedOut,
+            Err(ProgramReport { end: ProgramEnd::TimedOut, .. }) => return Outcome::TimedOut,
             Err(report) => last = report.complaint(),
         }
         let users = match users(errand, directory).await {
@@ -159,16 +159,20 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
     Outcome::Failed(last)
 }
 
-async fn users(errand: &Errand<'_>, directory: &Path) -> Result<Vec<String>, Outcome> {
+async fn users(errand: &AgentOperation<'_>, directory: &Path) -> Result<Vec<String>, Outcome> {
     let place = directory.to_path_buf();
     errand.call(move || processes::describe_where(|process| processes::uses(process, &place))).await
 }
 
-async fn unmount_once(errand: &Errand<'_>, program: &Path, directory: &Path) -> Result<(), Report> {
+async fn unmount_once(
+    errand: &AgentOperation<'_>,
+    program: &Path,
+    directory: &Path,
+) -> Result<(), ProgramReport> {
     let mounts = mounts().await.unwrap_or_default();
     for mount in mounts.iter().rev().filter(|mount| mount.directory.starts_with(directory)) {
         let report = errand.job(program, ["--", &mount.directory.display().to_string()]).run().await;
-        if report.end != End::Exited(0) {
+        if report.end != ProgramEnd::Exited(0) {
             return Err(report);
         }
     }

@@ -67,19 +67,19 @@ impl Roots {
     }
 
     /// Every directory of resource scripts, in the order of the search.
-    fn script_places(&self) -> Vec<(PathBuf, Place)> {
-        let mut places = vec![(self.resource_d(), Place::ResourceD)];
-        places.extend(self.init.iter().map(|dir| (dir.clone(), Place::Init)));
-        places.push((self.config.clone(), Place::Old));
-        places.push((self.config.join("rc.d"), Place::Old));
-        places.extend(self.old.iter().map(|dir| (dir.clone(), Place::Old)));
+    fn script_places(&self) -> Vec<(PathBuf, ScriptPlace)> {
+        let mut places = vec![(self.resource_d(), ScriptPlace::ResourceD)];
+        places.extend(self.init.iter().map(|dir| (dir.clone(), ScriptPlace::Init)));
+        places.push((self.config.clone(), ScriptPlace::Old));
+        places.push((self.config.join("rc.d"), ScriptPlace::Old));
+        places.extend(self.old.iter().map(|dir| (dir.clone(), ScriptPlace::Old)));
         places
     }
 }
 
 /// The program that serves a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ResourceProgram {
     /// A part of Locum, in the place of heartbeat's script of that name.
     Native {
         script: String,
@@ -87,7 +87,7 @@ pub enum Found {
     Script {
         path: PathBuf,
         /// In which kind of directory it was found.
-        place: Place,
+        place: ScriptPlace,
     },
     Unit {
         name: String,
@@ -104,12 +104,12 @@ pub enum Found {
     },
 }
 
-impl Found {
+impl ResourceProgram {
     /// What an administrator should change about this program, if anything.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         match self {
-            Self::Script { path, place: Place::Old } => Some(format!(
+            Self::Script { path, place: ScriptPlace::Old } => Some(format!(
                 "{} was found in a place of the old days; move it to resource.d in the configuration directory",
                 path.display()
             )),
@@ -118,7 +118,7 @@ impl Found {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for ResourceProgram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Native { script } => write!(f, "Locum's own {script}"),
@@ -136,7 +136,7 @@ impl fmt::Display for Found {
 
 /// The kinds of directories of resource scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ScriptPlace {
     /// `resource.d` in the configuration directory.
     ResourceD,
     /// The system's start scripts.
@@ -243,7 +243,7 @@ fn list(paths: &[PathBuf]) -> String {
 ///
 /// # Errors
 /// When there is nothing usable, with the cure.
-pub fn find(roots: &Roots, resource: &Resource, prefer_scripts: bool) -> Result<Found, NotFound> {
+pub fn find(roots: &Roots, resource: &Resource, prefer_scripts: bool) -> Result<ResourceProgram, NotFound> {
     match &resource.agent {
         Agent::Script => script_or_unit(roots, resource),
         Agent::OcfFile { kind, instance } => {
@@ -257,18 +257,20 @@ pub fn find(roots: &Roots, resource: &Resource, prefer_scripts: bool) -> Result<
             if prefer_scripts && let Some(found) = script(roots, &resource.script)? {
                 return Ok(found);
             }
-            Ok(Found::Native { script: resource.script.clone() })
+            Ok(ResourceProgram::Native { script: resource.script.clone() })
         }
         Agent::Address(_) | Agent::SendArp(_) if prefer_scripts => script(roots, &resource.script)?
             .ok_or_else(|| {
                 let places = roots.script_places().into_iter().map(|(dir, _)| dir).collect();
                 NotFound::Nowhere { name: resource.script.clone(), places }
             }),
-        Agent::Address(_) | Agent::SendArp(_) => Ok(Found::Native { script: resource.script.clone() }),
+        Agent::Address(_) | Agent::SendArp(_) => {
+            Ok(ResourceProgram::Native { script: resource.script.clone() })
+        }
     }
 }
 
-fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound> {
+fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<ResourceProgram, NotFound> {
     let name = &resource.script;
     let refused = match script(roots, name) {
         Ok(Some(found)) => return Ok(found),
@@ -281,7 +283,7 @@ fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound>
         Ok(Some((_, file))) if !resource.args.is_empty() => {
             Err(refused.unwrap_or_else(|| NotFound::UnitArguments { name: name.clone(), file }))
         }
-        Ok(Some((name, file))) => Ok(Found::Unit { name, file }),
+        Ok(Some((name, file))) => Ok(ResourceProgram::Unit { name, file }),
         Ok(None) => Err(refused.unwrap_or_else(|| {
             let mut places: Vec<_> = roots.script_places().into_iter().map(|(dir, _)| dir).collect();
             places.extend(roots.units.iter().cloned());
@@ -293,7 +295,7 @@ fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound>
 
 /// The first script of that name that can be run. A file in the way that is not a program is only an error if no later
 /// directory has a program.
-fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
+fn script(roots: &Roots, name: &str) -> Result<Option<ResourceProgram>, NotFound> {
     let name = safe(name)?;
     let mut in_the_way = None;
     for (dir, place) in roots.script_places() {
@@ -301,11 +303,11 @@ fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
         if is_program(&path) {
             return match interpreter(&path).filter(|interpreter| !is_program(interpreter)) {
                 Some(interpreter) => Err(NotFound::Interpreter { script: path, interpreter }),
-                None => Ok(Some(Found::Script { path, place })),
+                None => Ok(Some(ResourceProgram::Script { path, place })),
             };
         }
         // The old directories hold many files that are not meant to run.
-        if place != Place::Old && path.symlink_metadata().is_ok() {
+        if place != ScriptPlace::Old && path.symlink_metadata().is_ok() {
             in_the_way.get_or_insert(path);
         }
     }
@@ -352,7 +354,7 @@ fn unit(roots: &Roots, name: &str) -> Result<Option<(String, PathBuf)>, NotFound
 }
 
 /// `OCF::TYPE::INSTANCE`. As with heartbeat's wrapper, the first provider that has the type wins.
-fn ocf_file(roots: &Roots, kind: &str, instance: &str) -> Result<Found, NotFound> {
+fn ocf_file(roots: &Roots, kind: &str, instance: &str) -> Result<ResourceProgram, NotFound> {
     let (kind, instance) = (safe(kind)?, safe(instance)?);
     let agents = roots.ocf.join("resource.d");
     let mut providers: Vec<String> = agents
@@ -367,7 +369,7 @@ fn ocf_file(roots: &Roots, kind: &str, instance: &str) -> Result<Found, NotFound
             if !file.is_file() {
                 return Err(NotFound::OcfFile(file));
             }
-            return Ok(Found::Ocf {
+            return Ok(ResourceProgram::Ocf {
                 path,
                 kind: kind.to_owned(),
                 provider,
@@ -384,7 +386,7 @@ fn ocf(
     provider: &str,
     kind: &str,
     parameters: &[(String, String)],
-) -> Result<Found, NotFound> {
+) -> Result<ResourceProgram, NotFound> {
     let (provider, kind) = (safe(provider)?, safe(kind)?);
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -395,7 +397,7 @@ fn ocf(
     let dir = roots.ocf.join("resource.d").join(provider);
     let path = dir.join(kind);
     if is_program(&path) {
-        return Ok(Found::Ocf {
+        return Ok(ResourceProgram::Ocf {
             path,
             kind: kind.to_owned(),
             provider: provider.to_owned(),
@@ -466,7 +468,7 @@ mod tests {
             path
         }
 
-        fn find(&self, script: &str, args: &[&str]) -> Result<Found, NotFound> {
+        fn find(&self, script: &str, args: &[&str]) -> Result<ResourceProgram, NotFound> {
             find(&self.roots, &resource(script, args, Agent::Script), false)
         }
     }
@@ -482,7 +484,7 @@ mod tests {
         for place in ["rc.d/init.d", "ha.d/rc.d", "ha.d", "init.d", "ha.d/resource.d"] {
             let path = house.put(&format!("{place}/httpd"), 0o755);
             let found = house.find("httpd", &[]).unwrap();
-            assert!(matches!(&found, Found::Script { path: p, .. } if *p == path), "{found}");
+            assert!(matches!(&found, ResourceProgram::Script { path: p, .. } if *p == path), "{found}");
             assert_eq!(found.warning().is_some(), !matches!(place, "init.d" | "ha.d/resource.d"), "{place}");
         }
     }
@@ -493,7 +495,10 @@ mod tests {
         let dead = house.put("ha.d/resource.d/httpd", 0o644);
         assert_eq!(house.find("httpd", &[]), Err(NotFound::NotExecutable(dead)));
         let alive = house.put("init.d/httpd", 0o755);
-        assert_eq!(house.find("httpd", &[]), Ok(Found::Script { path: alive, place: Place::Init }));
+        assert_eq!(
+            house.find("httpd", &[]),
+            Ok(ResourceProgram::Script { path: alive, place: ScriptPlace::Init })
+        );
         fs::create_dir_all(house.dir.path().join("init.d/folder")).unwrap();
         assert!(matches!(house.find("folder", &[]), Err(NotFound::NotExecutable(_))));
         // ha.cf lies in one of the old directories. It is not a script that lacks the right to be executed.
@@ -529,10 +534,13 @@ mod tests {
         let house = House::new();
         let file = house.put("lib-units/nginx.service", 0o644);
         let name = "nginx.service".to_owned();
-        assert_eq!(house.find("nginx", &[]), Ok(Found::Unit { name: name.clone(), file: file.clone() }));
+        assert_eq!(
+            house.find("nginx", &[]),
+            Ok(ResourceProgram::Unit { name: name.clone(), file: file.clone() })
+        );
         assert_eq!(
             house.find("nginx.service", &[]),
-            Ok(Found::Unit { name: name.clone(), file: file.clone() })
+            Ok(ResourceProgram::Unit { name: name.clone(), file: file.clone() })
         );
         let refused = house.find("nginx", &["x"]).unwrap_err();
         assert_eq!(refused, NotFound::UnitArguments { name: "nginx".into(), file });
@@ -540,10 +548,13 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", house.dir.path().join("etc-units/nginx.service")).unwrap();
         assert_eq!(house.find("nginx", &[]), Err(NotFound::Masked(name)));
         let script = house.put("init.d/nginx", 0o755);
-        assert_eq!(house.find("nginx", &[]), Ok(Found::Script { path: script, place: Place::Init }));
+        assert_eq!(
+            house.find("nginx", &[]),
+            Ok(ResourceProgram::Script { path: script, place: ScriptPlace::Init })
+        );
         let file = house.put("lib-units/postgres@.service", 0o644);
         let name = "postgres@main.service".to_owned();
-        assert_eq!(house.find("postgres@main", &[]), Ok(Found::Unit { name, file }));
+        assert_eq!(house.find("postgres@main", &[]), Ok(ResourceProgram::Unit { name, file }));
         let template = NotFound::Template("postgres@.service".into());
         for name in ["postgres@", "postgres@.service"] {
             assert_eq!(house.find(name, &[]), Err(template.clone()));
@@ -551,10 +562,10 @@ mod tests {
     }
 
     #[test]
-    fn a_script_that_nothing_can_interpret_is_told_before_it_is_run() {
+    fn a_script_that_nothing_can_interpret_is_reported_before_it_is_run() {
         let house = House::new();
         let path = house.put("ha.d/resource.d/web", 0o755);
-        let found = Ok(Found::Script { path: path.clone(), place: Place::ResourceD });
+        let found = Ok(ResourceProgram::Script { path: path.clone(), place: ScriptPlace::ResourceD });
         for (start, missing) in [
             ("#!/bin/sh\n", None),
             ("#! \t/bin/sh -e\n", None),
@@ -596,7 +607,7 @@ mod tests {
         let house = House::new();
         let agent = Agent::MailTo { recipients: "root".into(), subject: None };
         let mail = resource("MailTo", &["root"], agent);
-        let native = Found::Native { script: "MailTo".into() };
+        let native = ResourceProgram::Native { script: "MailTo".into() };
         assert_eq!(find(&house.roots, &mail, true), Ok(native.clone()));
         let ip = std::net::IpAddr::from([10, 0, 0, 1]);
         let agent = Agent::Address(Address {
@@ -608,11 +619,17 @@ mod tests {
             by_route: false,
         });
         let address = resource("IPaddr", &["10.0.0.1"], agent);
-        assert_eq!(find(&house.roots, &address, false), Ok(Found::Native { script: "IPaddr".into() }));
+        assert_eq!(
+            find(&house.roots, &address, false),
+            Ok(ResourceProgram::Native { script: "IPaddr".into() })
+        );
         assert!(matches!(find(&house.roots, &address, true), Err(NotFound::Nowhere { .. })));
         let path = house.put("ha.d/resource.d/MailTo", 0o755);
         assert_eq!(find(&house.roots, &mail, false), Ok(native));
-        assert_eq!(find(&house.roots, &mail, true), Ok(Found::Script { path, place: Place::ResourceD }));
+        assert_eq!(
+            find(&house.roots, &mail, true),
+            Ok(ResourceProgram::Script { path, place: ScriptPlace::ResourceD })
+        );
     }
 
     #[test]
@@ -623,7 +640,7 @@ mod tests {
         let agent =
             Agent::Ocf { provider: "heartbeat".into(), kind: "Dummy".into(), parameters: parameters.clone() };
         let found = find(&house.roots, &resource("ocf", &[], agent), false).unwrap();
-        let expected = |parameters| Found::Ocf {
+        let expected = |parameters| ResourceProgram::Ocf {
             path: path.clone(),
             kind: "Dummy".into(),
             provider: "heartbeat".into(),

@@ -36,7 +36,7 @@ use crate::control::errands::{self, NoAnswer, call};
 
 /// A program to run, and how to run it.
 #[derive(Clone)]
-pub(super) struct Job {
+pub(super) struct ProgramJob {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
     /// The whole environment but for the mark.
@@ -86,7 +86,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How a run of a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ProgramEnd {
     Exited(i32),
     Signalled(i32),
     /// It reached the limit and was killed.
@@ -100,24 +100,24 @@ pub(super) enum End {
 
 /// How a run ended, and what it printed.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) end: End,
+pub(super) struct ProgramReport {
+    pub(super) end: ProgramEnd,
     pub(super) out: Text,
     pub(super) err: Text,
 }
 
-impl Report {
-    fn without_text(end: End) -> Self {
+impl ProgramReport {
+    fn without_text(end: ProgramEnd) -> Self {
         Self { end, out: Text::default(), err: Text::default() }
     }
 
     /// Why it did not go well, for people, with the last line that it printed.
     pub(super) fn complaint(&self) -> String {
         let end = match &self.end {
-            End::Exited(code) => format!("exit code {code}"),
-            End::Signalled(signal) => format!("killed by signal {signal}"),
-            End::TimedOut => "not ended in time".to_owned(),
-            End::NotStarted(reason) | End::CannotRun(reason) => return reason.clone(),
+            ProgramEnd::Exited(code) => format!("exit code {code}"),
+            ProgramEnd::Signalled(signal) => format!("killed by signal {signal}"),
+            ProgramEnd::TimedOut => "not ended in time".to_owned(),
+            ProgramEnd::NotStarted(reason) | ProgramEnd::CannotRun(reason) => return reason.clone(),
         };
         match [&self.err.last, &self.out.last].into_iter().find(|last| !last.is_empty()) {
             Some(last) => format!("{end}: {last}"),
@@ -126,18 +126,18 @@ impl Report {
     }
 }
 
-impl Job {
+impl ProgramJob {
     /// Runs it to its end or to the deadline, whichever comes first. If it ends by itself, the processes that it leaves
     /// in the background stay. If the future is dropped before the end, everything is killed.
-    pub(super) async fn run(self) -> Report {
+    pub(super) async fn run(self) -> ProgramReport {
         let mut process = match self.start().await {
             Ok(process) => process,
-            Err(end) => return Report::without_text(end),
+            Err(end) => return ProgramReport::without_text(end),
         };
         let streams = process.streams(&self);
         let (mut out, mut err, exit) = match streams {
             Ok(streams) => streams,
-            Err(fault) => return Report::without_text(End::NotStarted(fault.to_string())),
+            Err(fault) => return ProgramReport::without_text(ProgramEnd::NotStarted(fault.to_string())),
         };
         let limit = sleep_until(self.deadline);
         tokio::pin!(limit);
@@ -159,12 +159,12 @@ impl Job {
         };
         let end = if in_time { process.reap() } else { process.kill(exit, &self.speaker).await };
         process.release();
-        Report { end, out: out.end(), err: err.end() }
+        ProgramReport { end, out: out.end(), err: err.end() }
     }
 
     /// Starts the program. That reads it from a disk, which may hang, so it is done on another thread and within the
     /// limit.
-    async fn start(&self) -> Result<Process, End> {
+    async fn start(&self) -> Result<Process, ProgramEnd> {
         let mut pauses = REFUSED_PAUSES.into_iter();
         loop {
             let job = self.clone();
@@ -175,13 +175,13 @@ impl Job {
                 })
             });
             match timeout_at(self.deadline, started).await {
-                Err(_) => return Err(End::TimedOut),
-                Ok(Err(fault)) => return Err(End::NotStarted(fault.to_string())),
+                Err(_) => return Err(ProgramEnd::TimedOut),
+                Ok(Err(fault)) => return Err(ProgramEnd::NotStarted(fault.to_string())),
                 Ok(Ok(Ok(process))) => return Ok(process),
                 // Another process is writing the program at this moment, or a child of ours held the file for a moment.
                 Ok(Ok(Err((fault, _)))) if is(&fault, Errno::TXTBSY) => {
                     if Instant::now() >= self.deadline {
-                        return Err(End::NotStarted(format!("{}: {fault}", self.program.display())));
+                        return Err(ProgramEnd::NotStarted(format!("{}: {fault}", self.program.display())));
                     }
                     sleep(Duration::from_millis(20)).await;
                 }
@@ -191,7 +191,7 @@ impl Job {
                     let Some(pause) = pauses.next().filter(|pause| Instant::now() + *pause < self.deadline)
                     else {
                         let (program, hint) = (self.program.display(), NO_PROCESS);
-                        return Err(End::NotStarted(format!("{program}: {fault}: {hint}")));
+                        return Err(ProgramEnd::NotStarted(format!("{program}: {fault}: {hint}")));
                     };
                     sleep(pause).await;
                 }
@@ -202,7 +202,11 @@ impl Job {
                         ""
                     };
                     let text = format!("{}: {fault}{hint}", self.program.display());
-                    return Err(if is_lasting { End::CannotRun(text) } else { End::NotStarted(text) });
+                    return Err(if is_lasting {
+                        ProgramEnd::CannotRun(text)
+                    } else {
+                        ProgramEnd::NotStarted(text)
+                    });
                 }
             }
         }
@@ -267,7 +271,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(job: &Job) -> io::Result<Self> {
+    fn start(job: &ProgramJob) -> io::Result<Self> {
         let mark = new_mark();
         if let Some(parent) = &job.cgroup {
             cgroup::tidy(parent);
@@ -306,7 +310,7 @@ impl Process {
         Ok(Self { child: Some(child), held, outputs, ends, mark, scope, whose: job.whose.clone(), _record })
     }
 
-    fn streams(&mut self, job: &Job) -> io::Result<Streams> {
+    fn streams(&mut self, job: &ProgramJob) -> io::Result<Streams> {
         let (out, err) = self.outputs.take().ok_or(io::ErrorKind::InvalidInput)?;
         let out = Stream::new(out, job.speaker.clone(), job.level)?;
         let err = Stream::new(err, job.speaker.clone(), job.level)?;
@@ -324,20 +328,20 @@ impl Process {
     }
 
     /// Waits for the ended program. From here on, what it left in the background is left alone.
-    fn reap(&mut self) -> End {
+    fn reap(&mut self) -> ProgramEnd {
         let Some(mut child) = self.child.take() else {
-            return End::NotStarted("waited for twice".to_owned());
+            return ProgramEnd::NotStarted("waited for twice".to_owned());
         };
         match child.wait() {
-            Ok(status) => {
-                status.code().map_or_else(|| End::Signalled(status.signal().unwrap_or(0)), End::Exited)
-            }
-            Err(fault) => End::NotStarted(format!("its end is unknown: {fault}")),
+            Ok(status) => status
+                .code()
+                .map_or_else(|| ProgramEnd::Signalled(status.signal().unwrap_or(0)), ProgramEnd::Exited),
+            Err(fault) => ProgramEnd::NotStarted(format!("its end is unknown: {fault}")),
         }
     }
 
     /// Kills everything that the operation has started, until no process of it is found any more.
-    async fn kill(&mut self, exit: AsyncFd<OwnedFd>, speaker: &Speaker) -> End {
+    async fn kill(&mut self, exit: AsyncFd<OwnedFd>, speaker: &Speaker) -> ProgramEnd {
         const ROUNDS_MAX: usize = 100;
         const LOOK_LIMIT: Duration = Duration::from_secs(5);
         let mut killed = 0;
@@ -355,7 +359,7 @@ impl Process {
             if count == 0 && ended {
                 speaker.say(Level::Warning, "over its limit: killed, with everything it had started");
                 self.reap();
-                return End::TimedOut;
+                return ProgramEnd::TimedOut;
             }
             // Killed processes need a moment to be gone.
             sleep(Duration::from_millis(10)).await;
@@ -372,7 +376,7 @@ impl Process {
                 drop(owed);
             });
         }
-        End::TimedOut
+        ProgramEnd::TimedOut
     }
 
     fn release(&mut self) {

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     control::errands::{call, spawn_blocking},
-    duties::Duties,
+    host_config::HostConfig,
 };
 
 pub mod cgroup;
@@ -50,17 +50,17 @@ mod unit;
 use cgroup::Scope;
 pub(crate) use fence::AGENTS;
 pub(crate) use find::is_program;
-pub use find::{Found, NotFound, Parameters, Place, Roots, find};
-use job::{End, Job, Kin, Report};
+pub use find::{NotFound, Parameters, ResourceProgram, Roots, ScriptPlace, find};
+use job::{Kin, ProgramEnd, ProgramJob, ProgramReport};
+pub use output::NoteSink;
 use output::Speaker;
-pub use output::Tell;
 
 /// The variable in which agents and event scripts find the epoch.
 const EPOCH: &str = "LOCUM_EPOCH";
 
 /// The settings of agents that are not in the plan.
 #[derive(Clone)]
-pub struct Options {
+pub struct AgentOptions {
     /// The directories in which programs are looked for.
     pub roots: Roots,
     /// Use scripts named like the native stand-ins where they exist.
@@ -79,13 +79,13 @@ pub struct Options {
     /// daemon finds those that outlive this one.
     pub notes: Option<PathBuf>,
     /// Takes the notes for the log.
-    pub tell: Tell,
+    pub tell: NoteSink,
 }
 
-impl Options {
+impl AgentOptions {
     /// The directories of an ordinary system, no parameters.
     #[must_use]
-    pub fn new(config_dir: &Path, tell: Tell) -> Self {
+    pub fn new(config_dir: &Path, tell: NoteSink) -> Self {
         Self {
             roots: Roots::system(config_dir),
             prefer_scripts: false,
@@ -98,18 +98,18 @@ impl Options {
         }
     }
 
-    fn cgroup_place(&self) -> Option<PathBuf> {
+    fn cgroup_path(&self) -> Option<PathBuf> {
         self.cgroup.clone().ok()
     }
 }
 
 /// The agents of one configuration. Cheap to clone.
 #[derive(Clone)]
-pub struct Agents(Arc<Shared>);
+pub struct Agents(Arc<AgentsShared>);
 
-struct Shared {
-    duties: Arc<Duties>,
-    options: Options,
+struct AgentsShared {
+    host_config: Arc<HostConfig>,
+    options: AgentOptions,
     environment: BTreeMap<String, String>,
     /// The native resources that were started by us and leave no trace in the system.
     started: Mutex<BTreeSet<ResourceId>>,
@@ -120,10 +120,10 @@ struct Shared {
 impl Agents {
     /// Agents for the resources of this configuration.
     #[must_use]
-    pub fn new(duties: Arc<Duties>, options: Options) -> Self {
-        let environment = environment::for_scripts(&duties, &options);
-        Self(Arc::new(Shared {
-            duties,
+    pub fn new(host_config: Arc<HostConfig>, options: AgentOptions) -> Self {
+        let environment = environment::for_scripts(&host_config, &options);
+        Self(Arc::new(AgentsShared {
+            host_config,
             options,
             environment,
             started: Mutex::default(),
@@ -133,20 +133,20 @@ impl Agents {
 
     /// The host config of the resources that they run.
     #[must_use]
-    pub fn duties(&self) -> &Arc<Duties> {
-        &self.0.duties
+    pub fn host_config(&self) -> &Arc<HostConfig> {
+        &self.0.host_config
     }
 
     /// Why control groups do not keep together what the agents start; `None` if there are no groups.
     #[must_use]
     pub fn control_groups_missing(&self) -> Option<String> {
-        self.0.options.cgroup.clone().err().filter(|_| !self.0.duties.groups.is_empty())
+        self.0.options.cgroup.clone().err().filter(|_| !self.0.host_config.groups.is_empty())
     }
 
     /// Whether the resource is an address that the heart carries itself. [`Agents::run`] must not be called for it.
     #[must_use]
     pub fn is_hearts(&self, id: ResourceId) -> bool {
-        let agent = &self.0.duties.resource(id).agent;
+        let agent = &self.0.host_config.resource(id).agent;
         matches!(agent, Agent::Address(_) | Agent::SendArp(_)) && !self.0.options.prefer_scripts
     }
 
@@ -164,10 +164,10 @@ impl Agents {
         limit: Duration,
         epoch: Option<&Epoch>,
     ) -> Outcome {
-        let errand = Errand {
+        let errand = AgentOperation {
             shared: &self.0,
             id,
-            resource: self.0.duties.resource(id),
+            resource: self.0.host_config.resource(id),
             operation,
             epoch,
             deadline: Instant::now() + limit,
@@ -175,7 +175,7 @@ impl Agents {
         let found = errand.find().await;
         if matches!(operation, Operation::Terminate | Operation::Kill) {
             return match found {
-                Ok(Found::Unit { name, .. }) => unit::end(&errand, &name).await,
+                Ok(ResourceProgram::Unit { name, .. }) => unit::end(&errand, &name).await,
                 // The agent may be missing; the processes are ended all the same.
                 _ => ending::run(&errand).await,
             };
@@ -185,12 +185,12 @@ impl Agents {
             Err(outcome) => return outcome,
         };
         let outcome = match found {
-            Found::Script { path, .. } => script::run(&errand, &path).await,
-            Found::Ocf { path, kind, provider, parameters } => {
+            ResourceProgram::Script { path, .. } => script::run(&errand, &path).await,
+            ResourceProgram::Ocf { path, kind, provider, parameters } => {
                 ocf::run(&errand, &path, &kind, &provider, &parameters).await
             }
-            Found::Unit { name, .. } => return unit::run(&errand, &name).await,
-            Found::Native { .. } => return native::run(&errand).await,
+            ResourceProgram::Unit { name, .. } => return unit::run(&errand, &name).await,
+            ResourceProgram::Native { .. } => return native::run(&errand).await,
         };
         match (operation, outcome) {
             (Operation::Stop, Outcome::Ok) => ending::after_stop(&errand).await,
@@ -211,11 +211,11 @@ impl Agents {
                 |parent| !Scope::of_resource(parent, &kin.group, &kin.resource).processes().is_empty();
             marked.contains(&kin.mark) || cgroup.is_some_and(in_group)
         };
-        let all = self.0.duties.resources();
+        let all = self.0.host_config.resources();
         all.filter(|(_, resource)| {
             matches!(resource.agent, Agent::Script | Agent::Ocf { .. } | Agent::OcfFile { .. })
         })
-        .filter(|(id, resource)| is_left(&kin_of(name, &self.0.duties, *id, resource)))
+        .filter(|(id, resource)| is_left(&kin_of(name, &self.0.host_config, *id, resource)))
         .map(|(id, _)| id)
         .collect()
     }
@@ -224,7 +224,7 @@ impl Agents {
     /// state is unknown.
     pub async fn end_orphans(&self) -> Vec<ResourceId> {
         let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
-        let cgroup = self.0.options.cgroup_place();
+        let cgroup = self.0.options.cgroup_path();
         let ended = spawn_blocking(move || orphans::end(&notes, cgroup.as_deref())).await;
         let tell = |group, level, text| (self.0.options.tell)(Note { level, group, epoch: None, text });
         let orphans = match ended {
@@ -242,12 +242,12 @@ impl Agents {
         let mut whose = Vec::new();
         for orphan in orphans {
             let id = self.resource(&orphan.resource);
-            let name = id.map_or(orphan.resource.as_str(), |id| self.0.duties.name(id));
+            let name = id.map_or(orphan.resource.as_str(), |id| self.0.host_config.name(id));
             let (level, end) = match orphan.is_gone {
                 true => (Level::Warning, "killed, with everything it had started"),
                 false => (Level::Critical, "and does not die; a person is needed"),
             };
-            let group = id.map(|id| self.0.duties.groups[id.group.0].key.clone());
+            let group = id.map(|id| self.0.host_config.groups[id.group.0].key.clone());
             tell(
                 group,
                 level,
@@ -260,7 +260,7 @@ impl Agents {
 
     /// The resource with this text, if the configuration still has it.
     fn resource(&self, text: &str) -> Option<ResourceId> {
-        self.0.duties.groups.iter().enumerate().find_map(|(group, g)| {
+        self.0.host_config.groups.iter().enumerate().find_map(|(group, g)| {
             let member = g.resources.iter().position(|resource| resource.text == text)?;
             Some(ResourceId { group: GroupIndex(group), member })
         })
@@ -269,21 +269,21 @@ impl Agents {
     /// Logs something about a resource's group that does not belong to an ownership: none is known of the things that
     /// an earlier daemon left.
     pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
-        let group = Some(self.0.duties.groups[id.group.0].key.clone());
+        let group = Some(self.0.host_config.groups[id.group.0].key.clone());
         (self.0.options.tell)(Note { level, group, epoch: None, text });
     }
 }
 
 /// `name` is that of this daemon.
-fn kin_of(name: &str, duties: &Duties, id: ResourceId, resource: &Resource) -> Kin {
-    let group = duties.groups[id.group.0].key.clone();
+fn kin_of(name: &str, host_config: &HostConfig, id: ResourceId, resource: &Resource) -> Kin {
+    let group = host_config.groups[id.group.0].key.clone();
     let resource = resource.text.clone();
     Kin { mark: format!("{name}/{group}/{resource}"), group, resource }
 }
 
 /// One operation under way.
-struct Errand<'a> {
-    shared: &'a Shared,
+struct AgentOperation<'a> {
+    shared: &'a AgentsShared,
     id: ResourceId,
     resource: &'a Resource,
     operation: Operation,
@@ -291,10 +291,10 @@ struct Errand<'a> {
     deadline: Instant,
 }
 
-impl Errand<'_> {
+impl AgentOperation<'_> {
     /// Finds the program of the resource. Looks on the disk each time, so changes made while the daemon runs count from
     /// the next operation on.
-    async fn find(&self) -> Result<Found, Outcome> {
+    async fn find(&self) -> Result<ResourceProgram, Outcome> {
         let (roots, resource) = (self.shared.options.roots.clone(), self.resource.clone());
         let prefer_scripts = self.shared.options.prefer_scripts;
         let found = self.call(move || find(&roots, &resource, prefer_scripts)).await?;
@@ -317,15 +317,15 @@ impl Errand<'_> {
     /// The name under which calls are counted as hanging: while an operation of a resource hangs, it is not begun
     /// again, but the resource's other operations are.
     fn whose(&self) -> String {
-        let group = &self.shared.duties.groups[self.id.group.0].key;
+        let group = &self.shared.host_config.groups[self.id.group.0].key;
         format!("{group}: {} {}", self.resource.text, self.operation.verb())
     }
 
     /// The outcome for an operation that did not go well and ended with this report.
-    fn failed(&self, report: &Report) -> Outcome {
+    fn failed(&self, report: &ProgramReport) -> Outcome {
         match &report.end {
-            End::TimedOut => Outcome::TimedOut,
-            End::CannotRun(reason) => Outcome::Missing(reason.clone()),
+            ProgramEnd::TimedOut => Outcome::TimedOut,
+            ProgramEnd::CannotRun(reason) => Outcome::Missing(reason.clone()),
             _ => self.bad(report.complaint()),
         }
     }
@@ -339,9 +339,9 @@ impl Errand<'_> {
     }
 
     /// The outcome of a start or stop whose exit code decides.
-    fn by_exit_code(&self, report: &Report) -> Outcome {
+    fn by_exit_code(&self, report: &ProgramReport) -> Outcome {
         match report.end {
-            End::Exited(0) => Outcome::Ok,
+            ProgramEnd::Exited(0) => Outcome::Ok,
             _ => self.failed(report),
         }
     }
@@ -349,17 +349,17 @@ impl Errand<'_> {
     fn speaker(&self) -> Speaker {
         Speaker {
             tell: Arc::clone(&self.shared.options.tell),
-            group: Some(self.shared.duties.groups[self.id.group.0].key.clone()),
+            group: Some(self.shared.host_config.groups[self.id.group.0].key.clone()),
             epoch: self.epoch.cloned(),
-            label: format!("{} {}", self.shared.duties.name(self.id), self.operation.verb()),
+            label: format!("{} {}", self.shared.host_config.name(self.id), self.operation.verb()),
         }
     }
 
     /// The job that runs a program for this operation, with the environment of resource scripts.
-    fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Job {
+    fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> ProgramJob {
         let mut environment = self.shared.environment.clone();
         environment.extend(self.epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
-        Job {
+        ProgramJob {
             program: program.to_path_buf(),
             args: args.into_iter().map(Into::into).collect(),
             environment,
@@ -367,7 +367,7 @@ impl Errand<'_> {
             speaker: self.speaker(),
             level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
             deadline: self.deadline,
-            cgroup: self.shared.options.cgroup_place(),
+            cgroup: self.shared.options.cgroup_path(),
             kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
             whose: self.whose(),
@@ -380,7 +380,7 @@ impl Errand<'_> {
     /// Keeps together the processes that this resource's starts leave running, in a native cluster.
     fn kin(&self) -> Option<Kin> {
         let name = self.shared.options.keep_kin.as_ref()?;
-        Some(kin_of(name, &self.shared.duties, self.id, self.resource))
+        Some(kin_of(name, &self.shared.host_config, self.id, self.resource))
     }
 
     /// Whether it works for a native cluster.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use locum_core::model::{action::Operation, event::Outcome, note::Level, resource::Agent};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Errand, filesystem, job::End};
+use super::{AgentOperation, filesystem, job::ProgramEnd};
 
-pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
+pub(super) async fn run(errand: &AgentOperation<'_>) -> Outcome {
     let traceless = match &errand.resource.agent {
         Agent::MailTo { .. } | Agent::Delay { .. } => true,
         Agent::Filesystem { device, directory, kind, options } => {
@@ -34,7 +34,7 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
     outcome
 }
 
-async fn delay(errand: &Errand<'_>, start: Duration, stop: Duration) -> Outcome {
+async fn delay(errand: &AgentOperation<'_>, start: Duration, stop: Duration) -> Outcome {
     let pause = if errand.operation == Operation::Start { start } else { stop };
     // A delay that was not started has nothing to wait for at its stop.
     if errand.operation == Operation::Stop && !errand.started().contains(&errand.id) {
@@ -46,7 +46,7 @@ async fn delay(errand: &Errand<'_>, start: Duration, stop: Duration) -> Outcome 
 }
 
 /// Sends the mail beside the takeover: it only informs people, so it must never hold one up or make one fail.
-fn mail(errand: &Errand<'_>, recipients: &str, subject: Option<&str>) -> Outcome {
+fn mail(errand: &AgentOperation<'_>, recipients: &str, subject: Option<&str>) -> Outcome {
     const LIMIT: Duration = Duration::from_secs(60);
     // A mail that was not started has nothing to report at its stop.
     if errand.operation == Operation::Stop && !errand.started().contains(&errand.id) {
@@ -60,7 +60,7 @@ fn mail(errand: &Errand<'_>, recipients: &str, subject: Option<&str>) -> Outcome
     };
     let recipients: Vec<&str> =
         recipients.split_ascii_whitespace().filter(|name| !name.starts_with('-')).collect();
-    let duties = &errand.shared.duties;
+    let duties = &errand.shared.host_config;
     let (node, group) = (&duties.me, &duties.groups[errand.id.group.0].key);
     let what = if errand.operation == Operation::Start { "takes over" } else { "gives up" };
     let line = |text: &str| text.replace(['\r', '\n'], " ");
@@ -76,7 +76,7 @@ fn mail(errand: &Errand<'_>, recipients: &str, subject: Option<&str>) -> Outcome
     let speaker = job.speaker.clone();
     tokio::spawn(async move {
         let report = job.run().await;
-        if report.end != End::Exited(0) {
+        if report.end != ProgramEnd::Exited(0) {
             speaker.say(Level::Warning, format!("no mail sent: {}", report.complaint()));
         }
     });

@@ -6,12 +6,12 @@ use locum_core::model::{action::Operation, event::Outcome};
 use tokio::time::Instant;
 
 use super::{
-    Errand, Parameters,
-    job::{End, Report},
+    AgentOperation, Parameters,
+    job::{ProgramEnd, ProgramReport},
 };
 
 pub(super) async fn run(
-    errand: &Errand<'_>,
+    errand: &AgentOperation<'_>,
     agent: &Path,
     kind: &str,
     provider: &str,
@@ -45,12 +45,12 @@ pub(super) async fn run(
     }
     let report = job.run().await;
     match (errand.operation, &report.end) {
-        (_, End::TimedOut | End::CannotRun(_)) => errand.failed(&report),
+        (_, ProgramEnd::TimedOut | ProgramEnd::CannotRun(_)) => errand.failed(&report),
         // The program that the agent serves is not installed: it cannot run here, and does not.
-        (_, End::Exited(5)) => Outcome::Missing(complaint(&report)),
-        (Operation::Status, End::Exited(0 | 8)) => Outcome::Running,
-        (Operation::Status, End::Exited(7)) => Outcome::Stopped,
-        (Operation::Start | Operation::Stop, End::Exited(0)) => Outcome::Ok,
+        (_, ProgramEnd::Exited(5)) => Outcome::Missing(complaint(&report)),
+        (Operation::Status, ProgramEnd::Exited(0 | 8)) => Outcome::Running,
+        (Operation::Status, ProgramEnd::Exited(7)) => Outcome::Stopped,
+        (Operation::Start | Operation::Stop, ProgramEnd::Exited(0)) => Outcome::Ok,
         _ => errand.bad(complaint(&report)),
     }
 }
@@ -75,15 +75,15 @@ fn instance(text: &str) -> String {
 }
 
 /// Says what a failed operation means: the exit codes have fixed meanings.
-fn complaint(report: &Report) -> String {
+fn complaint(report: &ProgramReport) -> String {
     let meaning = match report.end {
-        End::Exited(1) => "failed",
-        End::Exited(2) => "wrong parameters",
-        End::Exited(3) => "the agent cannot do that",
-        End::Exited(4) => "not permitted",
-        End::Exited(5) => "something it needs is not installed",
-        End::Exited(6) => "wrongly configured",
-        End::Exited(9) => "running, but failed",
+        ProgramEnd::Exited(1) => "failed",
+        ProgramEnd::Exited(2) => "wrong parameters",
+        ProgramEnd::Exited(3) => "the agent cannot do that",
+        ProgramEnd::Exited(4) => "not permitted",
+        ProgramEnd::Exited(5) => "something it needs is not installed",
+        ProgramEnd::Exited(6) => "wrongly configured",
+        ProgramEnd::Exited(9) => "running, but failed",
         _ => return report.complaint(),
     };
     format!("{meaning} ({})", report.complaint())

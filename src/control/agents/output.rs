@@ -18,7 +18,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
 
 /// Takes notes from the agents. Called on the control plane; must not block.
-pub type Tell = Arc<dyn Fn(Note) + Send + Sync>;
+pub type NoteSink = Arc<dyn Fn(Note) + Send + Sync>;
 
 /// Longest piece of a line that is logged, in bytes.
 const LINE_BYTES_MAX: usize = 4 * Escaped::LIMIT;
@@ -66,7 +66,7 @@ pub(super) fn release(write: File) {
 /// Logs the lines of one child under the right name.
 #[derive(Clone)]
 pub(super) struct Speaker {
-    pub(super) tell: Tell,
+    pub(super) tell: NoteSink,
     pub(super) group: Option<String>,
     /// The ownership of the group under which the child runs.
     pub(super) epoch: Option<Epoch>,
@@ -84,7 +84,7 @@ impl Speaker {
 /// One output of a child, while its operation runs.
 pub(super) struct Stream {
     pipe: pipe::Receiver,
-    lines: Lines,
+    lines: LineSplitter,
     /// For a service: when its next minute of lines begins.
     window: Option<Instant>,
 }
@@ -93,12 +93,12 @@ impl Stream {
     /// Makes a stream. Must be called on the runtime.
     pub(super) fn new(read: OwnedFd, speaker: Speaker, level: Level) -> io::Result<Self> {
         let pipe = pipe::Receiver::from_owned_fd(read)?;
-        Ok(Self { pipe, lines: Lines::new(speaker, level, LINES_MAX), window: None })
+        Ok(Self { pipe, lines: LineSplitter::new(speaker, level, LINES_MAX), window: None })
     }
 
     /// For something that runs long: limits the lines of each minute, not those of the whole run.
     pub(super) fn of_service(mut self) -> Self {
-        self.lines.told_max = LATE_LINES_MAX;
+        self.lines.logged_max = LATE_LINES_MAX;
         self.window = Some(Instant::now() + MINUTE);
         self
     }
@@ -149,7 +149,7 @@ impl Stream {
 /// Reads what a service prints after its start script has ended.
 async fn read_on(mut pipe: pipe::Receiver, speaker: Speaker, level: Level) {
     let mut buffer = [0; 1024];
-    let mut lines = Lines::new(speaker, level, LATE_LINES_MAX);
+    let mut lines = LineSplitter::new(speaker, level, LATE_LINES_MAX);
     let mut window = Instant::now() + MINUTE;
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
         lines.next_window(&mut window);
@@ -171,14 +171,14 @@ pub(super) struct Text {
     pub(super) last: String,
 }
 
-struct Ended {
+struct OutputLines {
     text: Text,
     speaker: Speaker,
     level: Level,
 }
 
 /// Cuts bytes into lines and logs them.
-struct Lines {
+struct LineSplitter {
     speaker: Speaker,
     level: Level,
     head: Vec<u8>,
@@ -187,15 +187,15 @@ struct Lines {
     cut: usize,
     first: String,
     last: String,
-    told_max: u32,
-    told: u32,
+    logged_max: u32,
+    logged: u32,
     dropped: u64,
 }
 
-impl Lines {
+impl LineSplitter {
     fn new(speaker: Speaker, level: Level, told_max: u32) -> Self {
         let (head, line, first, last) = (Vec::new(), Vec::new(), String::new(), String::new());
-        Self { speaker, level, head, line, cut: 0, first, last, told_max, told: 0, dropped: 0 }
+        Self { speaker, level, head, line, cut: 0, first, last, logged_max: told_max, logged: 0, dropped: 0 }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -231,8 +231,8 @@ impl Lines {
             if self.first.is_empty() {
                 self.first.clone_from(&text);
             }
-            if self.told < self.told_max {
-                self.told += 1;
+            if self.logged < self.logged_max {
+                self.logged += 1;
                 self.speaker.say(self.level, &text);
             } else {
                 self.dropped += 1;
@@ -258,10 +258,10 @@ impl Lines {
         if self.dropped > 0 {
             self.speaker.say(self.level, format!("{} more lines, not shown", self.dropped));
         }
-        (self.told, self.dropped) = (0, 0);
+        (self.logged, self.dropped) = (0, 0);
     }
 
-    fn end(&mut self) -> Ended {
+    fn end(&mut self) -> OutputLines {
         self.end_line();
         self.new_window();
         let text = Text {
@@ -269,7 +269,7 @@ impl Lines {
             first: std::mem::take(&mut self.first),
             last: std::mem::take(&mut self.last),
         };
-        Ended { text, speaker: self.speaker.clone(), level: self.level }
+        OutputLines { text, speaker: self.speaker.clone(), level: self.level }
     }
 }
 
@@ -279,16 +279,16 @@ mod tests {
 
     use super::*;
 
-    fn lines(told_max: u32) -> (Lines, Arc<Mutex<Vec<String>>>) {
+    fn lines(told_max: u32) -> (LineSplitter, Arc<Mutex<Vec<String>>>) {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ear = Arc::clone(&heard);
-        let tell: Tell = Arc::new(move |note| ear.lock().unwrap().push(note.text));
+        let tell: NoteSink = Arc::new(move |note| ear.lock().unwrap().push(note.text));
         let speaker = Speaker { tell, group: None, epoch: None, label: "x start".into() };
-        (Lines::new(speaker, Level::Info, told_max), heard)
+        (LineSplitter::new(speaker, Level::Info, told_max), heard)
     }
 
     #[test]
-    fn lines_are_told_whole_however_they_arrive() {
+    fn lines_are_logged_whole_however_they_arrive() {
         let (mut lines, heard) = lines(10);
         for piece in ["one\ntw", "o\n\n  \nthr", "ee"] {
             lines.take(piece.as_bytes());

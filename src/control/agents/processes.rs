@@ -14,7 +14,7 @@ use std::{
 use locum_core::model::note::Escaped;
 use locum_sys::{
     clock::monotonic_nanos,
-    process::{Process, kill_family},
+    process::{Process, kill_tree},
 };
 
 /// The variable that marks every process that an operation has started, however far it has gone from its parents.
@@ -32,7 +32,7 @@ pub(super) const KIN: &str = "LOCUM_RESOURCE";
 /// The caller has not yet waited for the script itself, so its number still belongs to it.
 pub(super) fn kill_operation(leader: u32, mark: &str) -> usize {
     // An error means that some are gone already. Those that are left are found by the mark.
-    let _ = kill_family(leader);
+    let _ = kill_tree(leader);
     signal_where(Process::kill, |process| carries(process, mark))
 }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use locum_core::model::{action::Operation, event::Outcome, note::Level};
 
-use super::{Errand, job::End};
+use super::{AgentOperation, job::ProgramEnd};
 
-pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
+pub(super) async fn run(errand: &AgentOperation<'_>, path: &Path) -> Outcome {
     errand.speaker().say(Level::Debug, format!("runs {}", path.display()));
     let args = errand.resource.args.iter().cloned().chain([errand.operation.verb().to_owned()]);
     let report = errand.job(path, args).run().await;
@@ -18,12 +18,15 @@ pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
         return errand.by_exit_code(&report);
     }
     match report.end {
-        End::Exited(code) if errand.is_native() => {
+        ProgramEnd::Exited(code) if errand.is_native() => {
             by_both(code, &report.out.head).unwrap_or_else(|| errand.failed(&report))
         }
-        End::Exited(_) if says_running(&report.out.head) => Outcome::Running,
-        End::Exited(_) => Outcome::Stopped,
-        End::Signalled(_) | End::NotStarted(_) | End::TimedOut | End::CannotRun(_) => errand.failed(&report),
+        ProgramEnd::Exited(_) if says_running(&report.out.head) => Outcome::Running,
+        ProgramEnd::Exited(_) => Outcome::Stopped,
+        ProgramEnd::Signalled(_)
+        | ProgramEnd::NotStarted(_)
+        | ProgramEnd::TimedOut
+        | ProgramEnd::CannotRun(_) => errand.failed(&report),
     }
 }
 

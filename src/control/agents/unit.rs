@@ -5,12 +5,12 @@ use std::{path::Path, time::Duration};
 use locum_core::model::{action::Operation, event::Outcome};
 use tokio::time::{Instant, sleep};
 
-use super::{Errand, job::End};
+use super::{AgentOperation, job::ProgramEnd};
 
 /// The pause between two looks at a unit that is to end.
 const PAUSE: Duration = Duration::from_millis(200);
 
-pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
+pub(super) async fn run(errand: &AgentOperation<'_>, unit: &str) -> Outcome {
     let Ok(systemctl) = errand.program("systemctl") else {
         return Outcome::Missing("the program systemctl is not installed".to_owned());
     };
@@ -24,10 +24,10 @@ pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
     errand.by_exit_code(&report)
 }
 
-async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
+async fn ask(errand: &AgentOperation<'_>, systemctl: &Path, unit: &str) -> Outcome {
     let report = errand.job(systemctl, ["--no-ask-password", "is-active", "--", unit]).run().await;
     match (&report.end, report.out.head.trim_ascii()) {
-        (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
+        (ProgramEnd::TimedOut | ProgramEnd::CannotRun(_), _) => errand.failed(&report),
         (_, b"activating") => ask_further(errand, systemctl, unit).await,
         // A unit that is on its way up or down has not stopped yet.
         (_, b"active" | b"reloading" | b"refreshing" | b"deactivating") => Outcome::Running,
@@ -38,11 +38,11 @@ async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
 
 /// systemd also calls a unit activating that has died and waits for its own restart (`Restart=`). None of it runs then,
 /// but it has not stopped. Without this question a unit that dies again and again would be taken for a running one.
-async fn ask_further(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
+async fn ask_further(errand: &AgentOperation<'_>, systemctl: &Path, unit: &str) -> Outcome {
     let words = ["--no-ask-password", "show", "--property=SubState", "--value", "--", unit];
     let report = errand.job(systemctl, words).run().await;
     match (&report.end, report.out.head.trim_ascii()) {
-        (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
+        (ProgramEnd::TimedOut | ProgramEnd::CannotRun(_), _) => errand.failed(&report),
         (_, state) if state.starts_with(b"auto-restart") => {
             errand.bad("it has ended, and waits for its restart by systemd".to_owned())
         }
@@ -52,7 +52,7 @@ async fn ask_further(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outco
 
 /// Signals the unit's processes. The service manager keeps them in a control group of its own, so it is told to do
 /// that.
-pub(super) async fn end(errand: &Errand<'_>, unit: &str) -> Outcome {
+pub(super) async fn end(errand: &AgentOperation<'_>, unit: &str) -> Outcome {
     let systemctl = match errand.program("systemctl") {
         Ok(path) => path,
         Err(outcome) => return outcome,

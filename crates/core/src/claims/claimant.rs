@@ -8,14 +8,14 @@ use alloc::{
 };
 
 use super::{
-    ByGroup, Digest, Echo, Lease, Ledger, Proof, Refusal, Touched, Voters, invariants::SeatFacts, rules,
-    union,
+    BeatEcho, ByGroup, ClaimRefusal, ClaimsDigest, Lease, Ledger, Proof, TouchedGroups, Voters,
+    invariants::SeatFacts, rules, union,
 };
 use crate::model::{
-    claim::{Ballot, Claim, GroupId, Report},
+    claim::{Ballot, Claim, GroupId, VoterReport},
     identity::MemberIndex,
     time::{Duration, Instant},
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
 };
 
 /// How many beats an echo may be late: older ones extend nothing.
@@ -28,11 +28,11 @@ const RELEASES: u32 = 3;
 
 /// A report for the layer above on what became of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum News {
+pub enum ClaimEvent {
     /// It is ours, under this epoch.
     Gained(GroupId, Ballot),
     /// An earlier owner was cleared from the claim; the number of those that are left.
-    Struck(GroupId, usize),
+    Cleared(GroupId, usize),
     /// Our lease has ended: all of the group must be stopped, and [`Claimant::release`]d then.
     Lost(GroupId),
     /// Our ballot failed. Another owner's grant still runs for at least this time; zero if a higher ballot stood against
@@ -42,7 +42,7 @@ pub enum News {
 
 /// A claim that is ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
+pub struct HeldClaim {
     /// As a majority accepted it.
     pub claim: Claim,
     /// The ballot under which the group was gained; it stays when the claim is made again under a higher one.
@@ -52,14 +52,14 @@ pub struct Held {
     /// The first beat that listed it, without a gap since then.
     listed_since: Option<u64>,
     /// Being written at the same ballot: confirmed, or with entries cleared.
-    write: Option<Write>,
+    write: Option<PendingWrite>,
     /// Proofs that came while something was being written.
     proofs: Vec<Proof>,
 }
 
 /// A proposal under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Write {
+struct PendingWrite {
     claim: Claim,
     /// When it was first sent: the lease counts from then.
     sent: Instant,
@@ -68,7 +68,7 @@ struct Write {
     refused: Vec<(MemberIndex, Duration)>,
 }
 
-impl Write {
+impl PendingWrite {
     const fn new(claim: Claim, now: Instant, again: Instant) -> Self {
         Self { claim, sent: now, again, accepted: Vec::new(), refused: Vec::new() }
     }
@@ -80,33 +80,33 @@ struct Attempt {
     /// When it is given up, a lease after it began. A voter that lost its file forgets what it promised, and abstains for
     /// no less than a lease. So no ballot may count its old promise together with its votes after that.
     until: Instant,
-    stage: Stage,
+    phase: AttemptPhase,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Stage {
+enum AttemptPhase {
     Prepare {
         ballot: Ballot,
         again: Instant,
-        promises: BTreeMap<MemberIndex, Report>,
+        promises: BTreeMap<MemberIndex, VoterReport>,
         refused: Vec<(MemberIndex, Duration)>,
     },
-    Propose(Write),
+    Propose(PendingWrite),
 }
 
 impl Attempt {
     /// The claim that voters may have accepted.
     fn into_claim(self) -> Option<Claim> {
-        match self.stage {
-            Stage::Propose(write) => Some(write.claim),
-            Stage::Prepare { .. } => None,
+        match self.phase {
+            AttemptPhase::Propose(write) => Some(write.claim),
+            AttemptPhase::Prepare { .. } => None,
         }
     }
 }
 
 /// A release that is being sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Leaving {
+struct PendingRelease {
     claim: Claim,
     successor: Option<MemberIndex>,
     again: Instant,
@@ -115,7 +115,7 @@ struct Leaving {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Seat {
-    held: Option<Held>,
+    held: Option<HeldClaim>,
     attempt: Option<Attempt>,
     /// Set if it is to be claimed as soon as the ledger admits a round; then, whether durably.
     wanted: Option<bool>,
@@ -125,15 +125,15 @@ struct Seat {
     round: u64,
     /// We have said that we start nothing below this ballot.
     barred: Option<Ballot>,
-    leaving: Option<Leaving>,
+    pending_release: Option<PendingRelease>,
 }
 
 impl Seat {
     /// `base`: rounds up to it were perhaps used by an earlier run.
     fn facts(&self, me: MemberIndex, generation: u64, base: u64) -> SeatFacts<'_> {
-        let attempt = self.attempt.as_ref().map(|attempt| match &attempt.stage {
-            Stage::Prepare { ballot, .. } => *ballot,
-            Stage::Propose(write) => write.claim.ballot,
+        let attempt = self.attempt.as_ref().map(|attempt| match &attempt.phase {
+            AttemptPhase::Prepare { ballot, .. } => *ballot,
+            AttemptPhase::Propose(write) => write.claim.ballot,
         });
         SeatFacts {
             me,
@@ -149,12 +149,14 @@ impl Seat {
 
     /// When something of it must be said again, or ends.
     fn deadline(&self) -> Option<Instant> {
-        let attempt = self.attempt.as_ref().map(|attempt| match attempt.stage {
-            Stage::Prepare { again, .. } | Stage::Propose(Write { again, .. }) => again.min(attempt.until),
+        let attempt = self.attempt.as_ref().map(|attempt| match attempt.phase {
+            AttemptPhase::Prepare { again, .. } | AttemptPhase::Propose(PendingWrite { again, .. }) => {
+                again.min(attempt.until)
+            }
         });
         let held = self.held.as_ref().map(|held| held.until);
         let write = self.held.as_ref().and_then(|held| held.write.as_ref()).map(|write| write.again);
-        let leaving = self.leaving.as_ref().map(|leaving| leaving.again);
+        let leaving = self.pending_release.as_ref().map(|leaving| leaving.again);
         [attempt, held, write, leaving].into_iter().flatten().min()
     }
 }
@@ -169,7 +171,7 @@ pub(super) enum Call {
 
 /// A beat that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Sent {
+struct SentBeat {
     sequence: u64,
     at: Instant,
 }
@@ -186,20 +188,20 @@ pub struct Claimant {
     base: u64,
     seats: ByGroup<Seat>,
     /// By group, when something of it becomes due.
-    agenda: Agenda<GroupId>,
+    timers: TimerQueue<GroupId>,
     /// The groups that wait for the ledger to admit a round.
     waiting: BTreeSet<GroupId>,
     /// The groups of which we hold a claim.
     holding: BTreeSet<GroupId>,
-    beats: VecDeque<Sent>,
+    beats: VecDeque<SentBeat>,
     /// The newest of our beats that each voter granted.
     echoed: BTreeMap<MemberIndex, u64>,
     /// The newest of our beats that a majority granted.
     granted: u64,
     /// What has changed since the last call of [`Self::take_touched`].
-    touched: Touched,
+    touched: TouchedGroups,
     calls: Vec<Call>,
-    news: VecDeque<News>,
+    events: VecDeque<ClaimEvent>,
 }
 
 impl Claimant {
@@ -214,15 +216,15 @@ impl Claimant {
             retry,
             base,
             seats: BTreeMap::new(),
-            agenda: Agenda::new(),
+            timers: TimerQueue::new(),
             waiting: BTreeSet::new(),
             holding: BTreeSet::new(),
             beats: VecDeque::new(),
             echoed: BTreeMap::new(),
             granted: 0,
-            touched: Touched::default(),
+            touched: TouchedGroups::default(),
             calls: Vec::new(),
-            news: VecDeque::new(),
+            events: VecDeque::new(),
         }
     }
 
@@ -232,8 +234,8 @@ impl Claimant {
     }
 
     /// The next report, oldest first.
-    pub fn poll(&mut self) -> Option<News> {
-        self.news.pop_front()
+    pub fn poll(&mut self) -> Option<ClaimEvent> {
+        self.events.pop_front()
     }
 
     pub(super) fn take_calls(&mut self) -> Vec<Call> {
@@ -242,7 +244,7 @@ impl Claimant {
 
     /// Our claim of a group, if we have one whose lease runs.
     #[must_use]
-    pub fn held(&self, now: Instant, group: GroupId) -> Option<&Held> {
+    pub fn held(&self, now: Instant, group: GroupId) -> Option<&HeldClaim> {
         self.seats.get(&group)?.held.as_ref().filter(|held| held.until > now)
     }
 
@@ -253,23 +255,23 @@ impl Claimant {
     }
 
     /// All that we hold, in order.
-    pub fn holds(&self, now: Instant) -> impl Iterator<Item = (GroupId, &Held)> {
+    pub fn holds(&self, now: Instant) -> impl Iterator<Item = (GroupId, &HeldClaim)> {
         self.all_held().filter(move |(_, held)| held.until > now)
     }
 
-    fn all_held(&self) -> impl Iterator<Item = (GroupId, &Held)> {
+    fn all_held(&self) -> impl Iterator<Item = (GroupId, &HeldClaim)> {
         self.holding.iter().filter_map(|group| Some((*group, self.seats.get(group)?.held.as_ref()?)))
     }
 
     /// The groups of which our claim or our request may have changed since the last call.
-    pub fn take_touched(&mut self) -> Touched {
+    pub fn take_touched(&mut self) -> TouchedGroups {
         core::mem::take(&mut self.touched)
     }
 
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.agenda.first()
+        self.timers.first()
     }
 
     /// Must be called after every change of a seat: the lists of groups follow it.
@@ -277,7 +279,7 @@ impl Claimant {
         let Some(seat) = self.seats.get(&group) else { return };
         seat.facts(self.me, self.generation, self.base).assert(group);
         self.touched.add(group);
-        self.agenda.set(group, seat.deadline());
+        self.timers.set(group, seat.deadline());
         let put = |list: &mut BTreeSet<GroupId>, is_in: bool| {
             if is_in {
                 list.insert(group)
@@ -312,13 +314,13 @@ impl Claimant {
         assert!(round > seat.round && round > self.base, "{group:?}: a round is used twice");
         seat.round = round;
         let ballot = Ballot { round, node: self.me };
-        let stage = Stage::Prepare {
+        let stage = AttemptPhase::Prepare {
             ballot,
             again: now + self.retry,
             promises: BTreeMap::new(),
             refused: Vec::new(),
         };
-        seat.attempt = Some(Attempt { until: now + self.lease.owner(), stage });
+        seat.attempt = Some(Attempt { until: now + self.lease.owner(), phase: stage });
         // A claim that is made again is not renewed by beats meanwhile: a voter that has promised a higher ballot grants
         // no lower one.
         if let Some(held) = &mut seat.held {
@@ -341,11 +343,11 @@ impl Claimant {
         from: MemberIndex,
         group: GroupId,
         ballot: Ballot,
-        report: Report,
+        report: VoterReport,
     ) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let Some(attempt) = &mut seat.attempt else { return };
-        let Stage::Prepare { ballot: ours, promises, .. } = &mut attempt.stage else { return };
+        let AttemptPhase::Prepare { ballot: ours, promises, .. } = &mut attempt.phase else { return };
         if *ours != ballot || !voters.contains(from) {
             return;
         }
@@ -369,14 +371,14 @@ impl Claimant {
             durable: seat.wanted.unwrap_or_default(),
             unproved: union(promises.values(), self.me),
         };
-        attempt.stage = Stage::Propose(Write::new(claim.clone(), now, now + self.retry));
+        attempt.phase = AttemptPhase::Propose(PendingWrite::new(claim.clone(), now, now + self.retry));
         self.calls.push(Call::Propose(group, claim));
         self.reindex(group);
     }
 
     /// A refusal of a prepare or of a proposal.
-    pub fn refused(&mut self, now: Instant, voters: &Voters, from: MemberIndex, refusal: &Refusal) {
-        let Refusal { group, ballot, promised, wait } = *refusal;
+    pub fn refused(&mut self, now: Instant, voters: &Voters, from: MemberIndex, refusal: &ClaimRefusal) {
+        let ClaimRefusal { group, ballot, promised, wait } = *refusal;
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if !voters.contains(from) {
             return;
@@ -389,15 +391,15 @@ impl Claimant {
             }
             return self.reindex(group);
         }
-        let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.stage) {
-            Some(Stage::Prepare { ballot: ours, again, refused, .. }) if *ours == ballot => {
+        let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.phase) {
+            Some(AttemptPhase::Prepare { ballot: ours, again, refused, .. }) if *ours == ballot => {
                 // Asked again as soon as that grant ends, so that the next node in rank does not come first.
                 if !wait.is_zero() {
                     *again = (*again).min(now + wait);
                 }
                 refused
             }
-            Some(Stage::Propose(write)) if write.claim.ballot == ballot => &mut write.refused,
+            Some(AttemptPhase::Propose(write)) if write.claim.ballot == ballot => &mut write.refused,
             _ => return,
         };
         refused.retain(|(voter, _)| *voter != from);
@@ -421,7 +423,7 @@ impl Claimant {
         if let Some(claim) = proposed {
             self.say_release(now, group, claim, None);
         }
-        self.news.push_back(News::Refused(group, wait));
+        self.events.push_back(ClaimEvent::Refused(group, wait));
     }
 
     /// A voter has accepted our claim. With a majority, the group is ours, or the new version of its claim counts.
@@ -436,7 +438,7 @@ impl Claimant {
     ) {
         let owner_lease = self.lease.owner();
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        let counts = |write: &mut Write| {
+        let counts = |write: &mut PendingWrite| {
             if write.claim.ballot == ballot
                 && rules::accept_is_of(version, write.claim.version)
                 && voters.contains(from)
@@ -446,7 +448,7 @@ impl Claimant {
             }
             voters.has_majority(&write.accepted)
         };
-        if let Some(Attempt { stage: Stage::Propose(write), until }) = &mut seat.attempt
+        if let Some(Attempt { phase: AttemptPhase::Propose(write), until }) = &mut seat.attempt
             && counts(write)
             && *until > now
         {
@@ -461,9 +463,9 @@ impl Claimant {
             let was_confirmed = held.claim.is_confirmed();
             held.claim = write.claim;
             if was_confirmed {
-                self.news.push_back(News::Struck(group, held.claim.unproved.len()));
+                self.events.push_back(ClaimEvent::Cleared(group, held.claim.unproved.len()));
             }
-            self.strike(now, group);
+            self.clear_proved(now, group);
             self.reindex(group);
         }
     }
@@ -471,7 +473,7 @@ impl Claimant {
     /// A majority has accepted our proposal.
     fn gain(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        let Some(Attempt { stage: Stage::Propose(write), .. }) = seat.attempt.take() else { return };
+        let Some(Attempt { phase: AttemptPhase::Propose(write), .. }) = seat.attempt.take() else { return };
         let until = rules::lease_begins(write.sent, now) + self.lease.owner();
         let held_before = seat.held.take().filter(|held| held.until > now);
         let barred = seat.barred.is_some_and(|barred| write.claim.ballot < barred);
@@ -479,19 +481,19 @@ impl Claimant {
             // Too late, or we have promised another node not to start under it.
             seat.wanted = None;
             self.say_release(now, group, write.claim, None);
-            self.news.push_back(News::Refused(group, Duration::ZERO));
+            self.events.push_back(ClaimEvent::Refused(group, Duration::ZERO));
             return;
         }
         seat.wanted = None;
-        seat.leaving = None;
+        seat.pending_release = None;
         let epoch = held_before.as_ref().map_or(write.claim.ballot, |held| held.epoch);
         let is_new = held_before.is_none();
         let until = held_before.as_ref().map_or(until, |held| held.until.max(until));
         let proofs = held_before.map(|held| held.proofs).unwrap_or_default();
         let confirmed = Claim { version: 1, ..write.claim.clone() };
-        let confirm = Write::new(confirmed.clone(), now, now + self.retry);
+        let confirm = PendingWrite::new(confirmed.clone(), now, now + self.retry);
         if let Some(seat) = self.seats.get_mut(&group) {
-            seat.held = Some(Held {
+            seat.held = Some(HeldClaim {
                 claim: write.claim,
                 epoch,
                 until,
@@ -502,14 +504,14 @@ impl Claimant {
         }
         self.calls.push(Call::Propose(group, confirmed));
         if is_new {
-            self.news.push_back(News::Gained(group, epoch));
+            self.events.push_back(ClaimEvent::Gained(group, epoch));
         }
     }
 
     // ---- renewing --------------------------------------------------------
 
     /// A beat is sent now. Returns the digest of the list that it stands for.
-    pub fn beat(&mut self, now: Instant, sequence: u64) -> Digest {
+    pub fn beat(&mut self, now: Instant, sequence: u64) -> ClaimsDigest {
         for group in &self.holding {
             let Some(seat) = self.seats.get_mut(group) else { continue };
             let again = seat.attempt.is_some() || seat.wanted.is_some();
@@ -519,11 +521,11 @@ impl Claimant {
         }
         let last = self.beats.back().map(|beat| beat.sequence);
         assert!(last.is_none_or(|last| last < sequence), "a beat's number is used twice");
-        self.beats.push_back(Sent { sequence, at: now });
+        self.beats.push_back(SentBeat { sequence, at: now });
         if self.beats.len() > BEATS_KEPT {
             self.beats.pop_front();
         }
-        Digest::of(self.list().map(|(group, claim)| (group, claim.ballot)))
+        ClaimsDigest::of(self.list().map(|(group, claim)| (group, claim.ballot)))
     }
 
     /// The claims that are in the list now.
@@ -544,7 +546,7 @@ impl Claimant {
         ledger: &mut Ledger,
         voters: &Voters,
         from: MemberIndex,
-        echo: &Echo,
+        echo: &BeatEcho,
     ) {
         if echo.granted {
             let newest = self.echoed.entry(from).or_default();
@@ -581,7 +583,7 @@ impl Claimant {
             let Some(held) = &mut seat.held else { continue };
             if rules::echo_extends(held.listed_since, granted) {
                 held.until = held.until.max(until);
-                self.agenda.set(*group, seat.deadline());
+                self.timers.set(*group, seat.deadline());
             }
         }
     }
@@ -595,7 +597,7 @@ impl Claimant {
             if !held.proofs.contains(&proof) {
                 held.proofs.push(proof);
             }
-            self.strike(now, group);
+            self.clear_proved(now, group);
             self.reindex(group);
         }
     }
@@ -603,7 +605,7 @@ impl Claimant {
     /// Clears the entries that are proved, but not while something is being written, and not while the claim is to be
     /// made again under a higher ballot. A version that was refused may have been accepted by some voters, and no version
     /// may come to mean two things.
-    fn strike(&mut self, now: Instant, group: GroupId) {
+    fn clear_proved(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let may_strike = rules::may_strike(seat.wanted.is_some());
         let Some(held) = seat.held.as_mut().filter(|held| held.write.is_none() && may_strike) else { return };
@@ -615,7 +617,7 @@ impl Claimant {
         }
         claim.version += 1;
         self.calls.push(Call::Propose(group, claim.clone()));
-        let write = Write::new(claim, now, now + self.retry);
+        let write = PendingWrite::new(claim, now, now + self.retry);
         if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
             held.write = Some(write);
         }
@@ -655,13 +657,13 @@ impl Claimant {
 
     fn say_release(&mut self, now: Instant, group: GroupId, claim: Claim, successor: Option<MemberIndex>) {
         self.calls.push(Call::Release(group, claim.clone(), successor));
-        let leaving = Leaving { claim, successor, again: now + self.retry, left: RELEASES - 1 };
-        self.seats.entry(group).or_default().leaving = Some(leaving);
+        let leaving = PendingRelease { claim, successor, again: now + self.retry, left: RELEASES - 1 };
+        self.seats.entry(group).or_default().pending_release = Some(leaving);
     }
 
     /// Time has passed: leases end, and unanswered calls are repeated.
     pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
-        let mut groups: BTreeSet<GroupId> = self.agenda.due(now).collect();
+        let mut groups: BTreeSet<GroupId> = self.timers.due(now).collect();
         groups.extend(&self.waiting);
         let most = self.calls.len() + REPEATED_MAX;
         for group in groups {
@@ -670,7 +672,7 @@ impl Claimant {
             self.repeat(now, group, self.calls.len() < most);
             self.reindex(group);
         }
-        assert!(self.agenda.first().is_none_or(|at| at > now), "something of a claim is due for ever");
+        assert!(self.timers.first().is_none_or(|at| at > now), "something of a claim is due for ever");
     }
 
     fn expire(&mut self, now: Instant, group: GroupId) {
@@ -698,7 +700,7 @@ impl Claimant {
         assert!(seat.lapsed.is_none(), "{group:?}: lost twice, and never released");
         let proposed = seat.attempt.take().and_then(Attempt::into_claim);
         seat.lapsed = Some(proposed.unwrap_or_else(|| held.write.map_or(held.claim, |write| write.claim)));
-        self.news.push_back(News::Lost(group));
+        self.events.push_back(ClaimEvent::Lost(group));
     }
 
     /// Repeats the calls that were not answered, or puts that off.
@@ -713,9 +715,11 @@ impl Claimant {
             due && may_say
         };
         let give_up = seat.attempt.as_ref().is_some_and(|attempt| attempt.until <= now);
-        let attempt = seat.attempt.as_mut().map(|attempt| match &mut attempt.stage {
-            Stage::Prepare { ballot, again, .. } => (again, Call::Prepare(group, *ballot)),
-            Stage::Propose(Write { claim, again, .. }) => (again, Call::Propose(group, claim.clone())),
+        let attempt = seat.attempt.as_mut().map(|attempt| match &mut attempt.phase {
+            AttemptPhase::Prepare { ballot, again, .. } => (again, Call::Prepare(group, *ballot)),
+            AttemptPhase::Propose(PendingWrite { claim, again, .. }) => {
+                (again, Call::Propose(group, claim.clone()))
+            }
         });
         if let Some((again, call)) = attempt.filter(|_| !give_up)
             && due(again)
@@ -727,14 +731,14 @@ impl Claimant {
         {
             self.calls.push(Call::Propose(group, write.claim.clone()));
         }
-        if let Some(leaving) = seat.leaving.as_mut().filter(|leaving| leaving.again <= now) {
+        if let Some(leaving) = seat.pending_release.as_mut().filter(|leaving| leaving.again <= now) {
             leaving.again = now + retry;
             if may_say {
                 leaving.left -= 1;
                 self.calls.push(Call::Release(group, leaving.claim.clone(), leaving.successor));
             }
         }
-        seat.leaving.take_if(|leaving| leaving.left == 0);
+        seat.pending_release.take_if(|leaving| leaving.left == 0);
         if give_up {
             self.fail(now, group, Duration::ZERO);
         }
@@ -746,7 +750,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::model::claim::Durable;
+    use crate::model::claim::DurableState;
 
     const GROUP: GroupId = GroupId(7);
     const OLD: Ballot = Ballot { round: 3, node: MemberIndex(4) };
@@ -760,7 +764,7 @@ mod tests {
 
     /// Node 0, whose rounds up to 10 are on disk.
     fn claimant() -> (Claimant, Ledger) {
-        let mut ledger = Ledger::new(Durable { ceiling: 10, ..Durable::default() });
+        let mut ledger = Ledger::new(DurableState { ceiling: 10, ..DurableState::default() });
         sync(&mut ledger);
         let claimant = Claimant::new(MemberIndex(0), 1, LEASE, RETRY, &ledger);
         (claimant, ledger)
@@ -795,7 +799,7 @@ mod tests {
         let ballot = Ballot { round: 11, node: MemberIndex(0) };
         assert_eq!(claimant.take_calls(), vec![Call::Prepare(GROUP, ballot)]);
         let wait = Duration::from_millis(7);
-        let refusal = Refusal { group: GROUP, ballot, promised: OLD, wait };
+        let refusal = ClaimRefusal { group: GROUP, ballot, promised: OLD, wait };
         claimant.refused(now, &voters, MemberIndex(1), &refusal);
         assert_eq!(claimant.deadline(), Some(now + wait));
         claimant.tick(now + wait, &mut ledger);
@@ -814,7 +818,7 @@ mod tests {
         let others = [1, 2, 3].map(MemberIndex);
 
         let earlier = Claim { ballot: OLD, generation: 1, version: 1, durable: false, unproved: Vec::new() };
-        let report = Report { accepted: Some(earlier), released: false };
+        let report = VoterReport { accepted: Some(earlier), released: false };
         let first = Ballot { round: 11, node: MemberIndex(0) };
         claimant.base = 10;
         claimant.claim(now, &mut ledger, GROUP, false);
@@ -828,7 +832,7 @@ mod tests {
 
         // Its round is far above, and the disk takes its time.
         let promised = Ballot { round: 5000, node: MemberIndex(4) };
-        let refusal = Refusal { group: GROUP, ballot: first, promised, wait: Duration::ZERO };
+        let refusal = ClaimRefusal { group: GROUP, ballot: first, promised, wait: Duration::ZERO };
         claimant.refused(now, &voters, MemberIndex(4), &refusal);
         claimant.tick(now, &mut ledger);
         claimant.take_calls();

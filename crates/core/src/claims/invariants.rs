@@ -3,9 +3,9 @@
 //!
 //! Each check costs no more than the change that it follows.
 
-use super::{Held, Voters, rules};
+use super::{HeldClaim, Voters, rules};
 use crate::model::{
-    claim::{Ballot, Claim, Durable, GroupId},
+    claim::{Ballot, Claim, DurableState, GroupId},
     identity::MemberIndex,
 };
 
@@ -15,7 +15,7 @@ pub(super) struct SeatFacts<'a> {
     pub(super) generation: u64,
     /// The highest round that was seen or used.
     pub(super) round: u64,
-    pub(super) held: Option<&'a Held>,
+    pub(super) held: Option<&'a HeldClaim>,
     /// What is being written over `held`.
     pub(super) write: Option<&'a Claim>,
     /// The ballot that is on its way to a claim.
@@ -94,7 +94,7 @@ impl RecordFacts {
 }
 
 /// What is on disk replaces what was there.
-pub(super) fn assert_disk_follows(now: &Durable, before: &Durable) {
+pub(super) fn assert_disk_follows(now: &DurableState, before: &DurableState) {
     assert!(now.ceiling >= before.ceiling, "the ceiling on disk fell");
     assert!(
         now.set != before.set || now.longest_lease >= before.longest_lease,

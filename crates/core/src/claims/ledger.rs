@@ -2,7 +2,7 @@
 
 use super::{ByGroup, invariants, rules};
 use crate::model::{
-    claim::{Claim, Durable, GroupId, Report},
+    claim::{Claim, DurableState, GroupId, VoterReport},
     time::Duration,
 };
 
@@ -13,13 +13,13 @@ pub const CEILING_STEP: u64 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// What is surely on disk.
-    synced: Durable,
+    synced: DurableState,
     /// What should be on disk.
-    wanted: Durable,
+    wanted: DurableState,
     /// Whether `synced` and `wanted` may differ. Claims are many, and are not compared at every event.
     touched: bool,
     /// What is being written.
-    writing: Option<Durable>,
+    writing: Option<DurableState>,
     /// A write failed: this member's promises cannot be relied on any more.
     failed: bool,
     /// There is no file. None is made before [`Self::adopt`]: after a restart it would be taken for a memory.
@@ -30,23 +30,23 @@ impl Ledger {
     /// As read from disk. The ceiling is moved ahead at once: the rounds of this run lie above those that the last one
     /// may have used.
     #[must_use]
-    pub fn new(read: Durable) -> Self {
+    pub fn new(read: DurableState) -> Self {
         let ceiling = read.ceiling.saturating_add(CEILING_STEP);
-        let wanted = Durable { ceiling, ..read.clone() };
+        let wanted = DurableState { ceiling, ..read.clone() };
         Self { wanted, synced: read, touched: true, writing: None, failed: false, blank: false }
     }
 
     /// The ledger if there is no file, or if it belongs to another voter set (`other`). Of that set, the used rounds
     /// count.
     #[must_use]
-    pub fn blank(other: Option<Durable>) -> Self {
+    pub fn blank(other: Option<DurableState>) -> Self {
         let other = other.unwrap_or_default();
-        Self { blank: true, ..Self::new(Durable { claims: ByGroup::new(), ..other }) }
+        Self { blank: true, ..Self::new(DurableState { claims: ByGroup::new(), ..other }) }
     }
 
     /// What is surely on disk.
     #[must_use]
-    pub const fn synced(&self) -> &Durable {
+    pub const fn synced(&self) -> &DurableState {
         &self.synced
     }
 
@@ -83,7 +83,7 @@ impl Ledger {
     }
 
     /// Remembers what a voter accepted. [`Self::has`] tells whether it is on disk.
-    pub fn keep(&mut self, group: GroupId, report: Report) {
+    pub fn keep(&mut self, group: GroupId, report: VoterReport) {
         self.wanted.claims.insert(group, report);
         self.touched = true;
     }
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Takes over what a majority of the others remembers.
-    pub fn adopt(&mut self, copied: Durable) {
+    pub fn adopt(&mut self, copied: DurableState) {
         self.blank = false;
         self.touched = true;
         self.wanted.ceiling = self.wanted.ceiling.max(copied.ceiling.saturating_add(CEILING_STEP));
@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     /// The content to write now, if any. [`Self::written`] is the answer to it.
-    pub fn poll(&mut self) -> Option<Durable> {
+    pub fn poll(&mut self) -> Option<DurableState> {
         if self.failed || self.blank || self.writing.is_some() || !self.touched {
             return None;
         }

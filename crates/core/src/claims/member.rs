@@ -9,15 +9,16 @@ use alloc::{
 };
 
 use super::{
-    ByGroup, Claimant, Digest, Lease, Ledger, News, Proof, Standing, Touched, Verdict, Voter, Voters,
-    alone::{self, Alone, Patience},
+    ByGroup, ClaimEvent, Claimant, ClaimsDigest, Lease, Ledger, Proof, TouchedGroups, Voter, VoterAnswer,
+    VoterStanding, Voters,
     claimant::Call,
     invariants,
-    message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
+    message::{BeatEcho, ClaimBeat, ClaimMessage, ClaimRefusal, Envelope, Receivers, VoterCopy, VoterMemory},
     rules,
+    single_vote::{self, SingleVote, SingleVoteTiming},
 };
 use crate::model::{
-    claim::{Ballot, Claim, Durable, GroupId, Report},
+    claim::{Ballot, Claim, DurableState, GroupId, VoterReport},
     identity::MemberIndex,
     time::{Duration, Instant},
 };
@@ -27,7 +28,7 @@ const SWEPT_BEATS: u64 = 3;
 
 /// The settings with which a member starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Settings {
+pub struct ClaimSettings {
     /// Which member it is.
     pub me: MemberIndex,
     /// Which start of its daemon this is.
@@ -41,35 +42,35 @@ pub struct Settings {
     pub claims: bool,
     /// When it may enter single-vote mode, if there is exactly one other voter. Then nothing protects from an owner that
     /// lives and is not heard, so only for groups with guard `none`.
-    pub alone: Option<Patience>,
+    pub single_vote: Option<SingleVoteTiming>,
 }
 
 /// What the layer above must know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Notice {
+pub enum ClaimNotice {
     /// A report on our own claims.
-    Own(News),
+    Own(ClaimEvent),
     /// A group was released by its owner; perhaps for a certain member.
     Released(GroupId, Ballot, Option<MemberIndex>),
 }
 
 /// What is known of another member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Peer {
+struct ClaimPeer {
     generation: u64,
     sequence: u64,
-    word: Option<Word>,
+    memory: Option<VoterMemory>,
     /// Our newest beat that it has heard.
     echoed: u64,
     /// The claims that it lists as its own, as of `list_digest`.
     list: ByGroup<Claim>,
-    list_digest: Digest,
-    copied: Option<Copied>,
+    list_digest: ClaimsDigest,
+    copied: Option<VoterCopy>,
 }
 
 /// Whether we know what earlier runs of this daemon promised and proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Memory {
+enum MemoryState {
     /// There is no file.
     Lost,
     /// There is no file, and every other voter was heard to be blank since we started. The cluster is new.
@@ -82,34 +83,34 @@ enum Memory {
 
 /// The state of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    settings: Settings,
+pub struct ClaimMember {
+    settings: ClaimSettings,
     /// The voters that count now: all of them, or only ourselves in single-vote mode.
     counted: Voters,
     /// Only for a node that is one of two voters and may enter single-vote mode.
-    alone: Option<Alone>,
+    single_vote: Option<SingleVote>,
     ledger: Ledger,
     voter: Option<Voter>,
     claimant: Option<Claimant>,
-    peers: BTreeMap<MemberIndex, Peer>,
+    peers: BTreeMap<MemberIndex, ClaimPeer>,
     sequence: u64,
     /// When our newest beats were sent, for [`Self::is_heard`].
     sent: VecDeque<(u64, Instant)>,
     /// The groups that may run here, as the layer above says.
     running: BTreeSet<GroupId>,
-    memory: Memory,
+    memory: MemoryState,
     out: Vec<Envelope>,
-    notices: VecDeque<Notice>,
+    notices: VecDeque<ClaimNotice>,
     /// Changes in what others list as theirs.
-    touched: Touched,
+    touched: TouchedGroups,
 }
 
-impl Member {
+impl ClaimMember {
     /// The member of a daemon that starts. `read`: the content of the file; `None` if there is none, or none that belongs
     /// to this cluster. Promises from another voter set do not count in this one: the new set begins when all its voters
     /// are there, or by a copy.
     #[must_use]
-    pub fn new(now: Instant, settings: Settings, read: Option<Durable>) -> Self {
+    pub fn new(now: Instant, settings: ClaimSettings, read: Option<DurableState>) -> Self {
         let blank = !rules::remembers(read.as_ref().map(|read| read.set), settings.voters.number);
         let ledger = if blank { Ledger::blank(read) } else { Ledger::new(read.unwrap_or_default()) };
         let votes = settings.voters.contains(settings.me);
@@ -117,12 +118,12 @@ impl Member {
         let claimant = settings.claims.then(|| {
             Claimant::new(settings.me, settings.generation, settings.lease, settings.retry, &ledger)
         });
-        let alone = settings.alone.filter(|_| settings.claims).and_then(|patience| {
-            Alone::new(now, patience, settings.lease.length, &settings.voters, settings.me)
+        let alone = settings.single_vote.filter(|_| settings.claims).and_then(|patience| {
+            SingleVote::new(now, patience, settings.lease.length, &settings.voters, settings.me)
         });
         Self {
             counted: settings.voters.clone(),
-            alone,
+            single_vote: alone,
             settings,
             ledger,
             voter,
@@ -131,10 +132,10 @@ impl Member {
             sequence: 0,
             sent: VecDeque::new(),
             running: BTreeSet::new(),
-            memory: if blank { Memory::Lost } else { Memory::Good },
+            memory: if blank { MemoryState::Lost } else { MemoryState::Good },
             out: Vec::new(),
             notices: VecDeque::new(),
-            touched: Touched::default(),
+            touched: TouchedGroups::default(),
         }
     }
 
@@ -146,12 +147,12 @@ impl Member {
     }
 
     /// The next notice, oldest first.
-    pub fn poll(&mut self) -> Option<Notice> {
+    pub fn poll(&mut self) -> Option<ClaimNotice> {
         self.notices.pop_front()
     }
 
     /// The content to write now, if any; answered by [`Self::written`].
-    pub fn write(&mut self) -> Option<Durable> {
+    pub fn write(&mut self) -> Option<DurableState> {
         self.ledger.poll()
     }
 
@@ -159,12 +160,12 @@ impl Member {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let claims = self.claimant.as_ref().and_then(Claimant::deadline);
-        claims.into_iter().chain(self.alone.as_ref().and_then(Alone::deadline)).min()
+        claims.into_iter().chain(self.single_vote.as_ref().and_then(SingleVote::deadline)).min()
     }
 
     /// The settings with which it started.
     #[must_use]
-    pub const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &ClaimSettings {
         &self.settings
     }
 
@@ -176,7 +177,7 @@ impl Member {
 
     /// Whether it may vote; `None` if it is not a voter.
     #[must_use]
-    pub fn standing(&self, now: Instant) -> Option<Standing> {
+    pub fn standing(&self, now: Instant) -> Option<VoterStanding> {
         self.voter.as_ref().map(|voter| voter.standing(now))
     }
 
@@ -193,7 +194,7 @@ impl Member {
     }
 
     /// The groups whose owner, or our request for them, may have changed since the last call.
-    pub fn take_touched(&mut self) -> Touched {
+    pub fn take_touched(&mut self) -> TouchedGroups {
         let mut touched = core::mem::take(&mut self.touched);
         touched.take_in(self.claimant.as_mut().map(Claimant::take_touched).unwrap_or_default());
         touched.take_in(self.voter.as_mut().map(Voter::take_touched).unwrap_or_default());
@@ -218,15 +219,15 @@ impl Member {
     /// Since when this member is in single-vote mode: its own vote is a majority, because the only other voter is silent
     /// or does not vote.
     #[must_use]
-    pub fn counts_alone(&self) -> Option<Instant> {
-        self.alone.as_ref().and_then(Alone::since)
+    pub fn single_vote_since(&self) -> Option<Instant> {
+        self.single_vote.as_ref().and_then(SingleVote::since)
     }
 
     /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what earlier runs of this daemon
     /// proposed.
     #[must_use]
     pub fn may_claim(&self, now: Instant) -> bool {
-        self.memory == Memory::Good && self.is_heard(now)
+        self.memory == MemoryState::Good && self.is_heard(now)
     }
 
     /// Whether `member` has heard a beat of ours that is younger than a lease, and we have heard it say so. Only for
@@ -257,7 +258,7 @@ impl Member {
 
     /// Claims a group; see [`Claimant::claim`]. A member without memory claims nothing: it might use a ballot twice.
     pub fn claim(&mut self, now: Instant, group: GroupId, durable: bool) {
-        if let Some(claimant) = self.claimant.as_mut().filter(|_| self.memory == Memory::Good) {
+        if let Some(claimant) = self.claimant.as_mut().filter(|_| self.memory == MemoryState::Good) {
             claimant.claim(now, &mut self.ledger, group, durable);
         }
         self.settle(now);
@@ -290,7 +291,7 @@ impl Member {
     }
 
     /// The next beat, to be sent to all right now.
-    pub fn beat(&mut self, now: Instant) -> Beat {
+    pub fn beat(&mut self, now: Instant) -> ClaimBeat {
         self.tick(now);
         self.sequence += 1;
         let sequence = self.sequence;
@@ -299,20 +300,20 @@ impl Member {
         self.sent.push_back((sequence, now));
         self.sent.retain(|(_, at)| now.since(*at) < self.settings.lease.length);
         let digest = self.claimant.as_mut().map(|claimant| claimant.beat(now, sequence));
-        let mut beat = Beat {
+        let mut beat = ClaimBeat {
             sequence,
             digest: digest.unwrap_or_default(),
             lease: self.settings.lease.length,
-            word: self.word(),
+            memory: self.announced_memory(),
             echoes: Vec::new(),
         };
         self.hear_own_beat(now, &beat);
         self.ask_the_unproved();
         if self.claimant.is_some() && !self.is_known_to_all_voters() {
-            self.say(To::All, Message::Swept);
+            self.say(Receivers::All, ClaimMessage::Swept);
         }
-        if matches!(self.memory, Memory::Lost | Memory::Founding) {
-            self.say(To::All, Message::AskCopy);
+        if matches!(self.memory, MemoryState::Lost | MemoryState::Founding) {
+            self.say(Receivers::All, ClaimMessage::AskCopy);
         }
         self.settle(now);
         let echoed = self.peers.keys().filter(|peer| self.echoes(**peer));
@@ -321,22 +322,22 @@ impl Member {
     }
 
     /// Another member is alive, although its messages do not count.
-    pub fn lives(&mut self, now: Instant, member: MemberIndex, generation: u64) {
-        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == member) {
+    pub fn heard_uncounted(&mut self, now: Instant, member: MemberIndex, generation: u64) {
+        if let Some(alone) = self.single_vote.as_mut().filter(|alone| alone.other() == member) {
             alone.hear(now, generation, false);
         }
     }
 
     /// We did not run for `pause` ourselves: the silence of others in that time was ours.
     pub fn forgive(&mut self, now: Instant, pause: Duration) {
-        if let Some(alone) = &mut self.alone {
+        if let Some(alone) = &mut self.single_vote {
             alone.forgive(now, pause);
         }
     }
 
     /// Time has passed: leases end, and unanswered messages are repeated.
     pub fn tick(&mut self, now: Instant) {
-        self.count_alone(now);
+        self.update_single_vote(now);
         if let Some(claimant) = &mut self.claimant {
             claimant.tick(now, &mut self.ledger);
         }
@@ -347,12 +348,12 @@ impl Member {
     pub fn written(&mut self, now: Instant, ok: bool) {
         self.ledger.written(ok);
         let adopted = match self.memory {
-            Memory::Adopting(round) if self.ledger.is_synced() => Some(round),
+            MemoryState::Adopting(round) if self.ledger.is_synced() => Some(round),
             _ => None,
         };
         if let Some(round) = adopted {
             assert!(!self.ledger.has_failed(), "a copy counts, and is not on disk");
-            self.memory = Memory::Good;
+            self.memory = MemoryState::Good;
             if let Some(claimant) = &mut self.claimant {
                 claimant.start_above(round);
             }
@@ -363,7 +364,7 @@ impl Member {
                 voter.copied(now, self.ledger.synced(), round, self.settings.lease.margin);
             }
             for (group, ballot, version) in answers {
-                self.reply(now, ballot.node, Message::Accept(vec![(group, ballot, version)]));
+                self.reply(now, ballot.node, ClaimMessage::Accept(vec![(group, ballot, version)]));
             }
         }
         self.tick(now);
@@ -372,8 +373,15 @@ impl Member {
     // ---- what it hears ---------------------------------------------------
 
     /// A message came from another member, of this generation, with this number of its voter set.
-    pub fn heard(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
-        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == from) {
+    pub fn heard(
+        &mut self,
+        now: Instant,
+        from: MemberIndex,
+        generation: u64,
+        set: u32,
+        message: ClaimMessage,
+    ) {
+        if let Some(alone) = self.single_vote.as_mut().filter(|alone| alone.other() == from) {
             alone.hear(now, generation, true);
         }
         self.tick(now);
@@ -383,113 +391,123 @@ impl Member {
         }
         if generation > peer.generation {
             self.touched.groups.extend(peer.list.keys());
-            *peer = Peer { generation, ..Peer::default() };
+            *peer = ClaimPeer { generation, ..ClaimPeer::default() };
         }
         assert!(peer.generation == generation, "an earlier run of a member is heard");
         self.take(now, from, generation, set, message);
         self.settle(now);
     }
 
-    fn take(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
+    fn take(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: ClaimMessage) {
         let counts = rules::votes_count(set, self.settings.voters.number);
         match message {
-            Message::Beat(beat) => self.heard_beat(now, from, generation, counts, beat),
-            Message::Prepare(list) if counts => self.heard_prepare(now, from, &list),
-            Message::Propose(lease, list) if counts => self.heard_propose(now, from, lease, &list),
-            Message::Promise(list) if counts => {
+            ClaimMessage::Beat(beat) => self.heard_beat(now, from, generation, counts, beat),
+            ClaimMessage::Prepare(list) if counts => self.heard_prepare(now, from, &list),
+            ClaimMessage::Propose(lease, list) if counts => self.heard_propose(now, from, lease, &list),
+            ClaimMessage::Promise(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for (group, ballot, report) in list {
                         claimant.promised(now, &self.counted, from, group, ballot, report);
                     }
                 }
             }
-            Message::Refuse(list) if counts => {
+            ClaimMessage::Refuse(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for refusal in list {
                         claimant.refused(now, &self.counted, from, &refusal);
                     }
                 }
             }
-            Message::Accept(list) if counts => {
+            ClaimMessage::Accept(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for (group, ballot, version) in list {
                         claimant.accepted(now, &self.counted, from, group, ballot, version);
                     }
                 }
             }
-            Message::Release(list) => self.heard_release(now, from, list),
-            Message::Swept => self.heard_swept(now, from, generation),
-            Message::AskList => {
+            ClaimMessage::Release(list) => self.heard_release(now, from, list),
+            ClaimMessage::Swept => self.heard_swept(now, from, generation),
+            ClaimMessage::AskList => {
                 let list = self.claimant.as_ref().map(Claimant::whole_list).unwrap_or_default();
-                self.say(To::One(from), Message::List(list));
+                self.say(Receivers::One(from), ClaimMessage::List(list));
             }
-            Message::List(list) => self.heard_list(now, from, generation, list),
-            Message::Ask(list) => self.heard_ask(now, from, &list),
-            Message::Clear(list) => {
+            ClaimMessage::List(list) => self.heard_list(now, from, generation, list),
+            ClaimMessage::Ask(list) => self.heard_ask(now, from, &list),
+            ClaimMessage::Clear(list) => {
                 for (group, ballot) in list {
                     self.prove_own(now, group, Proof::Answered { node: from, ballot });
                 }
             }
-            Message::AskCopy if counts => {
+            ClaimMessage::AskCopy if counts => {
                 if let Some(groups) = self.voter.as_mut().and_then(|voter| voter.copy(now)) {
-                    let Durable { ceiling, longest_lease, .. } = *self.ledger.synced();
-                    self.say(To::One(from), Message::Copy(Copied { ceiling, longest_lease, groups }));
+                    let DurableState { ceiling, longest_lease, .. } = *self.ledger.synced();
+                    self.say(
+                        Receivers::One(from),
+                        ClaimMessage::Copy(VoterCopy { ceiling, longest_lease, groups }),
+                    );
                 }
             }
-            Message::Copy(copied) if counts => {
+            ClaimMessage::Copy(copied) if counts => {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.copied = Some(copied);
                 }
             }
             // Votes of another set are no votes, and its memory does not count here.
-            Message::Prepare(_)
-            | Message::Propose(..)
-            | Message::Promise(_)
-            | Message::Refuse(_)
-            | Message::Accept(_)
-            | Message::AskCopy
-            | Message::Copy(_) => {}
+            ClaimMessage::Prepare(_)
+            | ClaimMessage::Propose(..)
+            | ClaimMessage::Promise(_)
+            | ClaimMessage::Refuse(_)
+            | ClaimMessage::Accept(_)
+            | ClaimMessage::AskCopy
+            | ClaimMessage::Copy(_) => {}
         }
     }
 
-    fn heard_beat(&mut self, now: Instant, from: MemberIndex, generation: u64, counts: bool, beat: Beat) {
+    fn heard_beat(
+        &mut self,
+        now: Instant,
+        from: MemberIndex,
+        generation: u64,
+        counts: bool,
+        beat: ClaimBeat,
+    ) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         if beat.sequence <= peer.sequence {
             return;
         }
         peer.sequence = beat.sequence;
-        peer.word = Some(beat.word).filter(|_| counts);
+        peer.memory = Some(beat.memory).filter(|_| counts);
         let knows_list = beat.digest == peer.list_digest;
         let mut ask = !knows_list;
         if let Some(voter) = self.voter.as_mut().filter(|_| counts) {
             ask |= voter.beat(now, &mut self.ledger, from, generation, &beat);
         }
         if ask {
-            self.say(To::One(from), Message::AskList);
+            self.say(Receivers::One(from), ClaimMessage::AskList);
         }
         let me = self.settings.me;
         for (_, mut echo) in beat.echoes.into_iter().filter(|(of, _)| *of == me) {
             // If both of us were in single-vote mode, the other may have the group. So a promise to its own ballot is
             // claimed above only when we know its list.
-            if self.alone.is_some() && !knows_list {
+            if self.single_vote.is_some() && !knows_list {
                 echo.disputed.retain(|(_, promised)| promised.node != from);
             }
             self.heard_echo(now, from, counts, &echo);
         }
     }
 
-    fn heard_echo(&mut self, now: Instant, from: MemberIndex, counts: bool, echo: &Echo) {
+    fn heard_echo(&mut self, now: Instant, from: MemberIndex, counts: bool, echo: &BeatEcho) {
         if !rules::echo_is_of(echo.generation, self.settings.generation) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.echoed = peer.echoed.max(echo.sequence);
         }
-        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == from)
+        if let Some(alone) = self.single_vote.as_mut().filter(|alone| alone.other() == from)
             && let Some((_, sent)) = self.sent.iter().find(|(sequence, _)| *sequence == echo.sequence)
         {
             alone.echoes(echo.sequence, *sent, echo.granted);
-            self.count_alone(now);
+            self.update_single_vote(now);
         }
         let counts = counts && self.settings.voters.contains(from);
         if let Some(claimant) = self.claimant.as_mut().filter(|_| counts) {
@@ -497,8 +515,8 @@ impl Member {
         }
     }
 
-    fn hear_own_beat(&mut self, now: Instant, beat: &Beat) {
-        let Settings { me, generation, .. } = self.settings;
+    fn hear_own_beat(&mut self, now: Instant, beat: &ClaimBeat) {
+        let ClaimSettings { me, generation, .. } = self.settings;
         let Some(voter) = &mut self.voter else { return };
         if voter.beat(now, &mut self.ledger, me, generation, beat) {
             let list = self.claimant.as_ref().map(Claimant::whole_list).unwrap_or_default();
@@ -510,11 +528,11 @@ impl Member {
     }
 
     /// Our echo of a member's newest beat. A member that does not vote only says that it has heard it.
-    fn echo(&self, of: MemberIndex) -> Option<Echo> {
+    fn echo(&self, of: MemberIndex) -> Option<BeatEcho> {
         let peer = self.peers.get(&of).filter(|peer| peer.sequence > 0)?;
-        let Peer { generation, sequence, .. } = *peer;
+        let ClaimPeer { generation, sequence, .. } = *peer;
         let voted = self.voter.as_ref().and_then(|voter| voter.echo(of));
-        let heard = Echo { generation, sequence, granted: false, disputed: Vec::new() };
+        let heard = BeatEcho { generation, sequence, granted: false, disputed: Vec::new() };
         Some(voted.filter(|echo| (echo.generation, echo.sequence) == (generation, sequence)).unwrap_or(heard))
     }
 
@@ -531,14 +549,14 @@ impl Member {
         let (mut promises, mut refusals) = (Vec::new(), Vec::new());
         for &(group, ballot) in list.iter().filter(|(_, ballot)| ballot.node == from) {
             match voter.prepare(now, &mut self.ledger, group, ballot) {
-                Some(Verdict::Promise(report)) => promises.push((group, ballot, report)),
-                Some(Verdict::Refuse { promised, wait }) => {
-                    refusals.push(Refusal { group, ballot, promised, wait });
+                Some(VoterAnswer::Promise(report)) => promises.push((group, ballot, report)),
+                Some(VoterAnswer::Refuse { promised, wait }) => {
+                    refusals.push(ClaimRefusal { group, ballot, promised, wait });
                 }
-                Some(Verdict::Accept) | None => {}
+                Some(VoterAnswer::Accept) | None => {}
             }
         }
-        self.reply_lists(now, from, Message::Promise(promises), Message::Refuse(refusals));
+        self.reply_lists(now, from, ClaimMessage::Promise(promises), ClaimMessage::Refuse(refusals));
     }
 
     fn heard_propose(&mut self, now: Instant, from: MemberIndex, lease: Duration, list: &[(GroupId, Claim)]) {
@@ -546,14 +564,14 @@ impl Member {
         let (mut accepts, mut refusals) = (Vec::new(), Vec::new());
         for (group, claim) in list.iter().filter(|(_, claim)| claim.owner() == from) {
             match voter.propose(now, &mut self.ledger, *group, claim, lease) {
-                Some(Verdict::Accept) => accepts.push((*group, claim.ballot, claim.version)),
-                Some(Verdict::Refuse { promised, wait }) => {
-                    refusals.push(Refusal { group: *group, ballot: claim.ballot, promised, wait });
+                Some(VoterAnswer::Accept) => accepts.push((*group, claim.ballot, claim.version)),
+                Some(VoterAnswer::Refuse { promised, wait }) => {
+                    refusals.push(ClaimRefusal { group: *group, ballot: claim.ballot, promised, wait });
                 }
-                Some(Verdict::Promise(_)) | None => {}
+                Some(VoterAnswer::Promise(_)) | None => {}
             }
         }
-        self.reply_lists(now, from, Message::Accept(accepts), Message::Refuse(refusals));
+        self.reply_lists(now, from, ClaimMessage::Accept(accepts), ClaimMessage::Refuse(refusals));
         let theirs = list.iter().filter(|(_, claim)| claim.owner() == from);
         theirs.for_each(|(group, claim)| self.learn(*group, claim));
     }
@@ -580,7 +598,7 @@ impl Member {
                 self.touched.add(group);
             }
             if from != self.settings.me {
-                self.notices.push_back(Notice::Released(group, claim.ballot, successor));
+                self.notices.push_back(ClaimNotice::Released(group, claim.ballot, successor));
             }
         }
     }
@@ -605,7 +623,7 @@ impl Member {
         if let Some(peer) = self.peers.get_mut(&from) {
             self.touched.groups.extend(peer.list.keys());
             self.touched.groups.extend(list.iter().map(|(group, _)| *group));
-            peer.list_digest = Digest::of(list.iter().map(|(group, claim)| (*group, claim.ballot)));
+            peer.list_digest = ClaimsDigest::of(list.iter().map(|(group, claim)| (*group, claim.ballot)));
             peer.list = list.into_iter().collect();
         }
     }
@@ -621,22 +639,22 @@ impl Member {
             })
             .collect();
         if !clear.is_empty() {
-            self.say(To::One(from), Message::Clear(clear));
+            self.say(Receivers::One(from), ClaimMessage::Clear(clear));
         }
     }
 
     // ---- single-vote mode ------------------------------------------------
 
     /// Enters single-vote mode, or leaves it.
-    fn count_alone(&mut self, now: Instant) {
-        let votes = self.standing(now) == Some(Standing::Voting);
-        let Some(alone) = &mut self.alone else { return };
-        let Settings { me, ref voters, .. } = self.settings;
-        let counts = alone.judge(now, votes, self.sequence);
+    fn update_single_vote(&mut self, now: Instant) {
+        let votes = self.standing(now) == Some(VoterStanding::Voting);
+        let Some(alone) = &mut self.single_vote else { return };
+        let ClaimSettings { me, ref voters, .. } = self.settings;
+        let counts = alone.update(now, votes, self.sequence);
         if counts == (self.counted.members.len() == 1) {
             return;
         }
-        self.counted = if counts { alone::only(me, voters) } else { voters.clone() };
+        self.counted = if counts { single_vote::only(me, voters) } else { voters.clone() };
         invariants::assert_counted(&self.counted, voters, me);
         if let Some(claimant) = &mut self.claimant {
             // Our own grant is enough now, before any lease ends.
@@ -676,27 +694,27 @@ impl Member {
             }
         }
         for (node, list) in questions {
-            self.say(To::One(node), Message::Ask(list));
+            self.say(Receivers::One(node), ClaimMessage::Ask(list));
         }
     }
 
     /// What our beats say of our memory.
-    const fn word(&self) -> Word {
+    const fn announced_memory(&self) -> VoterMemory {
         match self.memory {
-            Memory::Lost => Word::Blank,
-            Memory::Founding => Word::AllBlank,
+            MemoryState::Lost => VoterMemory::Blank,
+            MemoryState::Founding => VoterMemory::AllBlank,
             // Nothing was promised before the copy is on disk, and others need not wait for that.
-            Memory::Adopting(_) | Memory::Good => Word::Good,
+            MemoryState::Adopting(_) | MemoryState::Good => VoterMemory::Good,
         }
     }
 
     /// A member without memory copies from a majority of the other voters. If no voter has one, there is nothing to copy.
     fn copy(&mut self) {
-        if !matches!(self.memory, Memory::Lost | Memory::Founding) {
+        if !matches!(self.memory, MemoryState::Lost | MemoryState::Founding) {
             return;
         }
         let me = self.settings.me;
-        let others: Vec<&Peer> = self
+        let others: Vec<&ClaimPeer> = self
             .settings
             .voters
             .members
@@ -705,15 +723,17 @@ impl Member {
             .filter_map(|voter| self.peers.get(voter))
             .collect();
         let all = others.len() + 1 == self.settings.voters.members.len();
-        let is = |peer: &Peer, least: Word| peer.word.is_some_and(|word| word >= least);
+        let is = |peer: &ClaimPeer, least: VoterMemory| peer.memory.is_some_and(|word| word >= least);
         let votes = self.voter.is_some();
-        let all_blank =
-            all && votes && others.iter().all(|peer| is(peer, Word::Blank) && !is(peer, Word::Good));
+        let all_blank = all
+            && votes
+            && others.iter().all(|peer| is(peer, VoterMemory::Blank) && !is(peer, VoterMemory::Good));
         // A member that was blank together with all others, and now meets one with a file, knows that all of them founded
         // the cluster.
-        let founded = (all_blank && others.iter().all(|peer| is(peer, Word::AllBlank)))
-            || (self.memory == Memory::Founding && others.iter().any(|peer| is(peer, Word::Good)));
-        let copies: Vec<&Copied> = others.iter().filter_map(|peer| peer.copied.as_ref()).collect();
+        let founded = (all_blank && others.iter().all(|peer| is(peer, VoterMemory::AllBlank)))
+            || (self.memory == MemoryState::Founding
+                && others.iter().any(|peer| is(peer, VoterMemory::Good)));
+        let copies: Vec<&VoterCopy> = others.iter().filter_map(|peer| peer.copied.as_ref()).collect();
         // Of two voters, the other one knows all that both have decided.
         let voters = &self.settings.voters;
         let there_are = voters.members.iter().filter(|voter| **voter != me).count();
@@ -721,14 +741,14 @@ impl Member {
         if !copied && !founded {
             if all_blank {
                 assert!(votes, "a cluster is founded by a member that does not vote");
-                self.memory = Memory::Founding;
+                self.memory = MemoryState::Founding;
             }
             return;
         }
-        let mut durable = Durable {
+        let mut durable = DurableState {
             longest_lease: self.settings.lease.length,
             set: self.settings.voters.number,
-            ..Durable::default()
+            ..DurableState::default()
         };
         for copy in copies {
             durable.longest_lease = durable.longest_lease.max(copy.longest_lease);
@@ -741,16 +761,16 @@ impl Member {
         if copied {
             durable.ceiling = durable.ceiling.saturating_add(rules::rounds_above_a_copy());
         }
-        self.memory = Memory::Adopting(durable.ceiling);
+        self.memory = MemoryState::Adopting(durable.ceiling);
         self.ledger.adopt(durable);
     }
 
-    fn reply_lists(&mut self, now: Instant, to: MemberIndex, yes: Message, no: Message) {
+    fn reply_lists(&mut self, now: Instant, to: MemberIndex, yes: ClaimMessage, no: ClaimMessage) {
         for message in [yes, no] {
             let is_empty = match &message {
-                Message::Promise(list) => list.is_empty(),
-                Message::Refuse(list) => list.is_empty(),
-                Message::Accept(list) => list.is_empty(),
+                ClaimMessage::Promise(list) => list.is_empty(),
+                ClaimMessage::Refuse(list) => list.is_empty(),
+                ClaimMessage::Accept(list) => list.is_empty(),
                 _ => false,
             };
             if !is_empty {
@@ -760,15 +780,15 @@ impl Member {
     }
 
     /// Sends a message to one member, which may be ourselves.
-    fn reply(&mut self, now: Instant, to: MemberIndex, message: Message) {
+    fn reply(&mut self, now: Instant, to: MemberIndex, message: ClaimMessage) {
         if to == self.settings.me {
             self.take(now, to, self.settings.generation, self.settings.voters.number, message);
         } else {
-            self.say(To::One(to), message);
+            self.say(Receivers::One(to), message);
         }
     }
 
-    fn say(&mut self, to: To, message: Message) {
+    fn say(&mut self, to: Receivers, message: ClaimMessage) {
         self.out.push(Envelope { to, message });
     }
 
@@ -787,25 +807,25 @@ impl Member {
                     Call::Release(group, claim, successor) => releases.push((group, claim, successor)),
                 }
             }
-            let Settings { me, generation, lease, .. } = self.settings;
+            let ClaimSettings { me, generation, lease, .. } = self.settings;
             let set = self.settings.voters.number;
-            let both = |member: &mut Self, message: Message| {
-                member.say(To::All, message.clone());
+            let both = |member: &mut Self, message: ClaimMessage| {
+                member.say(Receivers::All, message.clone());
                 member.take(now, me, generation, set, message);
             };
             if !releases.is_empty() {
-                both(self, Message::Release(releases));
+                both(self, ClaimMessage::Release(releases));
             }
             if !prepares.is_empty() {
-                both(self, Message::Prepare(prepares));
+                both(self, ClaimMessage::Prepare(prepares));
             }
             if !proposes.is_empty() {
-                both(self, Message::Propose(lease.length, proposes));
+                both(self, ClaimMessage::Propose(lease.length, proposes));
             }
         }
         if let Some(claimant) = &mut self.claimant {
             while let Some(news) = claimant.poll() {
-                self.notices.push_back(Notice::Own(news));
+                self.notices.push_back(ClaimNotice::Own(news));
             }
         }
         self.copy();
@@ -814,7 +834,7 @@ impl Member {
 
 /// Merges two reports of a group, for the memory of a majority: the newer claim, in its newest version, released if one
 /// of them says so.
-fn merge(into: &mut Report, other: &Report) {
+fn merge(into: &mut VoterReport, other: &VoterReport) {
     let Some(claim) = &other.accepted else { return };
     match &mut into.accepted {
         Some(ours) if ours.ballot > claim.ballot => {}

@@ -2,24 +2,24 @@
 
 use alloc::vec::Vec;
 
-use super::Digest;
+use super::ClaimsDigest;
 use crate::model::{
-    claim::{Ballot, Claim, GroupId, Report},
+    claim::{Ballot, Claim, GroupId, VoterReport},
     identity::MemberIndex,
     time::Duration,
 };
 
 /// A message of a member to others. It has lists, because one frame carries many groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Message {
+pub enum ClaimMessage {
     /// The periodic message of a member, to all others.
-    Beat(Beat),
+    Beat(ClaimBeat),
     /// May I propose under these ballots?
     Prepare(Vec<(GroupId, Ballot)>),
     /// Yes; and this is what I accepted before.
-    Promise(Vec<(GroupId, Ballot, Report)>),
+    Promise(Vec<(GroupId, Ballot, VoterReport)>),
     /// No to these prepares or proposals.
-    Refuse(Vec<Refusal>),
+    Refuse(Vec<ClaimRefusal>),
     /// These claims, for a lease of this length.
     Propose(Duration, Vec<(GroupId, Claim)>),
     /// Accepted, in this version.
@@ -39,12 +39,12 @@ pub enum Message {
     /// I have no file: send all that you remember.
     AskCopy,
     /// All that I remember.
-    Copy(Copied),
+    Copy(VoterCopy),
 }
 
 /// Why a prepare or a proposal was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
+pub struct ClaimRefusal {
     pub group: GroupId,
     /// The ballot that was refused.
     pub ballot: Ballot,
@@ -56,22 +56,22 @@ pub struct Refusal {
 
 /// The claims' part of a beat. Its size does not depend on the number of groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Beat {
+pub struct ClaimBeat {
     /// Counts the sender's beats since its daemon started.
     pub sequence: u64,
     /// The digest of the list of its claims.
-    pub digest: Digest,
+    pub digest: ClaimsDigest,
     /// The lease that its claims want.
     pub lease: Duration,
     /// Whether it knows what it promised before its daemon started.
-    pub word: Word,
+    pub memory: VoterMemory,
     /// What it heard of the others: of all if it votes, else of voters only.
-    pub echoes: Vec<(MemberIndex, Echo)>,
+    pub echoes: Vec<(MemberIndex, BeatEcho)>,
 }
 
 /// Whether a voter remembers what it has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Word {
+pub enum VoterMemory {
     /// It has no file.
     Blank,
     /// It has no file, and has heard every other voter say so, too. The cluster is new.
@@ -82,7 +82,7 @@ pub enum Word {
 
 /// The echo of a member's newest beat.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Echo {
+pub struct BeatEcho {
     /// The generation that sent the beat.
     pub generation: u64,
     /// The number of the beat.
@@ -95,18 +95,18 @@ pub struct Echo {
 
 /// All that a voter remembers, for a voter without a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Copied {
+pub struct VoterCopy {
     /// Above every round that it promised or proposed.
     pub ceiling: u64,
     /// The longest lease that it granted.
     pub longest_lease: Duration,
     /// By group: what is promised and accepted.
-    pub groups: Vec<(GroupId, Ballot, Report)>,
+    pub groups: Vec<(GroupId, Ballot, VoterReport)>,
 }
 
 /// The receivers of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum To {
+pub enum Receivers {
     /// All members but the sender.
     All,
     One(MemberIndex),
@@ -115,8 +115,8 @@ pub enum To {
 /// A message on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
-    pub to: To,
-    pub message: Message,
+    pub to: Receivers,
+    pub message: ClaimMessage,
 }
 
 impl Envelope {
@@ -136,7 +136,7 @@ impl Envelope {
     }
 }
 
-impl Message {
+impl ClaimMessage {
     /// Takes in the list of another message of the same kind. A message of another kind is given back.
     fn join(&mut self, other: Self) -> Option<Self> {
         match (self, other) {

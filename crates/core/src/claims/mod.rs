@@ -21,30 +21,32 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::model::{
-    claim::{Ballot, Earlier, GroupId},
+    claim::{Ballot, EarlierOwner, GroupId},
     identity::MemberIndex,
     time::{Duration, Instant},
 };
 
-mod alone;
 mod claimant;
 mod invariants;
 mod ledger;
 mod member;
 mod message;
 mod rules;
+mod single_vote;
 mod touched;
 mod union;
 mod voter;
 
-pub use alone::Patience;
-pub use claimant::{Claimant, Held, News};
+pub use claimant::{ClaimEvent, Claimant, HeldClaim};
 pub use ledger::{CEILING_STEP, Ledger};
-pub use member::{Member, Notice, Settings};
-pub use message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word};
-pub use touched::Touched;
+pub use member::{ClaimMember, ClaimNotice, ClaimSettings};
+pub use message::{
+    BeatEcho, ClaimBeat, ClaimMessage, ClaimRefusal, Envelope, Receivers, VoterCopy, VoterMemory,
+};
+pub use single_vote::SingleVoteTiming;
+pub use touched::TouchedGroups;
 pub use union::union;
-pub use voter::{GROUPS_MAX, Standing, Verdict, Voter};
+pub use voter::{GROUPS_MAX, Voter, VoterAnswer, VoterStanding};
 
 /// Proves that an earlier owner runs nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +70,7 @@ pub enum Proof {
 impl Proof {
     /// Whether it accounts for this entry. A proof that is older than the entry proves nothing.
     #[must_use]
-    pub fn covers(&self, entry: &Earlier) -> bool {
+    pub fn covers(&self, entry: &EarlierOwner) -> bool {
         match *self {
             Self::Released(ballot) => rules::release_proves(ballot, entry),
             Self::Fenced { node, generation } => rules::fence_proves(node, generation, entry),
@@ -137,9 +139,9 @@ impl Voters {
 /// The digest of a list of claims, for beats: members whose lists have the same digest have the same list. Versions are
 /// left out of it, because clearing an earlier owner must not disturb a renewal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Digest(pub u64);
+pub struct ClaimsDigest(pub u64);
 
-impl Digest {
+impl ClaimsDigest {
     /// The digest of this list, in any order. Frames are authenticated, so chance is the only adversary.
     #[must_use]
     pub fn of(list: impl IntoIterator<Item = (GroupId, Ballot)>) -> Self {

@@ -5,7 +5,7 @@
 
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Claim, Earlier},
+    claim::{Ballot, Claim, EarlierOwner},
     identity::MemberIndex,
     time::{Duration, Instant},
 };
@@ -48,7 +48,7 @@ pub(super) fn rounds_above_a_copy() -> u64 {
 /// A voter abstains after its restart, for the longest lease and the margin: until then leases may run that it does not
 /// remember. The moment from which on it votes.
 pub(super) fn votes_from(start: Instant, longest_lease: Duration, margin: Duration) -> Instant {
-    if is_left_out(Breakage::NoMuteness) { start } else { start + longest_lease + margin }
+    if is_left_out(Breakage::NoAbstention) { start } else { start + longest_lease + margin }
 }
 
 /// A voter whose file is gone, or belongs to another voter set, abstains until it has copied from the others.
@@ -137,7 +137,7 @@ pub(super) fn echo_extends(listed_since: Option<u64>, beat: u64) -> bool {
 
 /// An echo belongs to the run of the daemon that sent its beat.
 pub(super) fn echo_is_of(generation: u64, ours: u64) -> bool {
-    generation == ours || is_left_out(Breakage::EchoOfAnyLife)
+    generation == ours || is_left_out(Breakage::EchoOfAnyGeneration)
 }
 
 /// An owner that learns of a confirmed claim of another under a higher ballot has lost the group.
@@ -153,16 +153,16 @@ pub(super) fn accounts_for(ballot: Ballot, newest: Ballot) -> bool {
 }
 
 /// A release belongs to its ballot, at the holder: it proves nothing of a later one.
-pub(super) fn release_proves(released: Ballot, entry: &Earlier) -> bool {
+pub(super) fn release_proves(released: Ballot, entry: &EarlierOwner) -> bool {
     released.node == entry.node && (released >= entry.ballot || is_left_out(Breakage::ReleaseProvesAnyBallot))
 }
 
 /// A fence proves that what it was begun against has ended, and nothing of a later run of that node.
-pub(super) fn fence_proves(node: MemberIndex, generation: u64, entry: &Earlier) -> bool {
+pub(super) fn fence_proves(node: MemberIndex, generation: u64, entry: &EarlierOwner) -> bool {
     node == entry.node && (generation >= entry.generation || is_left_out(Breakage::FenceProvesAnyGeneration))
 }
 
 /// A claim that was outbid is not changed before it is made again: no version of it may come to mean two things.
 pub(super) fn may_strike(is_outbid: bool) -> bool {
-    !is_outbid || is_left_out(Breakage::StrikeWhileOutbid)
+    !is_outbid || is_left_out(Breakage::ClearWhileOutbid)
 }

@@ -7,14 +7,14 @@ use crate::model::claim::GroupId;
 
 /// The groups that have changed since the last call.
 #[derive(Clone, Debug, Default)]
-pub struct Touched {
+pub struct TouchedGroups {
     /// The groups whose owner, grant or request may have changed.
     pub groups: BTreeSet<GroupId>,
     /// Our leases, of any group, may end later than before.
     pub extended: bool,
 }
 
-impl Touched {
+impl TouchedGroups {
     pub(super) fn add(&mut self, group: GroupId) {
         self.groups.insert(group);
     }
@@ -26,14 +26,14 @@ impl Touched {
 }
 
 /// Always equal: it tells what has changed and is not part of the state. States that differ only in this are the same.
-impl PartialEq for Touched {
+impl PartialEq for TouchedGroups {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Touched {}
+impl Eq for TouchedGroups {}
 
-impl Hash for Touched {
+impl Hash for TouchedGroups {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }

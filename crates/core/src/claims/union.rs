@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::rules;
 use crate::model::{
-    claim::{Ballot, Claim, Earlier, Report},
+    claim::{Ballot, Claim, EarlierOwner, VoterReport},
     identity::MemberIndex,
 };
 
@@ -15,7 +15,10 @@ use crate::model::{
 /// under them. If one claim is reported in several versions, the newest counts, and one voter that knows of its release
 /// is enough. The proposer itself has swept what it left.
 #[must_use]
-pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: MemberIndex) -> Vec<Earlier> {
+pub fn union<'a>(
+    reports: impl Iterator<Item = &'a VoterReport> + Clone,
+    proposer: MemberIndex,
+) -> Vec<EarlierOwner> {
     let confirmed = reports
         .clone()
         .filter_map(|report| report.accepted.as_ref())
@@ -37,7 +40,7 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
     let newest = claims.keys().next_back().copied().unwrap_or(Ballot::ZERO);
     claims.retain(|ballot, _| rules::accounts_for(*ballot, newest));
     let mut entries: BTreeMap<(MemberIndex, u64), Ballot> = BTreeMap::new();
-    let mut add = |entry: Earlier| {
+    let mut add = |entry: EarlierOwner| {
         if entry.node != proposer {
             let highest = entries.entry((entry.node, entry.generation)).or_insert(entry.ballot);
             *highest = entry.ballot.max(*highest);
@@ -47,10 +50,13 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
         let earlier = claim.unproved.iter().filter(|entry| rules::accounts_for(entry.ballot, newest));
         earlier.copied().for_each(&mut add);
         if !released {
-            add(Earlier { node: claim.owner(), generation: claim.generation, ballot });
+            add(EarlierOwner { node: claim.owner(), generation: claim.generation, ballot });
         }
     }
-    entries.into_iter().map(|((node, generation), ballot)| Earlier { node, generation, ballot }).collect()
+    entries
+        .into_iter()
+        .map(|((node, generation), ballot)| EarlierOwner { node, generation, ballot })
+        .collect()
 }
 
 #[cfg(test)]
@@ -66,7 +72,7 @@ mod tests {
     fn claim(round: u64, node: u8, version: u32, unproved: &[(u8, u64)]) -> Claim {
         let unproved = unproved
             .iter()
-            .map(|&(node, round)| Earlier {
+            .map(|&(node, round)| EarlierOwner {
                 node: MemberIndex(node),
                 generation: 1,
                 ballot: ballot(round, node),
@@ -76,9 +82,9 @@ mod tests {
     }
 
     fn of(reports: &[(Claim, bool)], proposer: u8) -> Vec<(u8, u64)> {
-        let reports: Vec<Report> = reports
+        let reports: Vec<VoterReport> = reports
             .iter()
-            .map(|(claim, released)| Report { accepted: Some(claim.clone()), released: *released })
+            .map(|(claim, released)| VoterReport { accepted: Some(claim.clone()), released: *released })
             .collect();
         let entries = union(reports.iter(), MemberIndex(proposer));
         entries.into_iter().map(|entry| (entry.node.0, entry.ballot.round)).collect()
@@ -86,7 +92,7 @@ mod tests {
 
     #[test]
     fn nothing_reported_is_nothing_to_account_for() {
-        assert_eq!(union([Report::default()].iter(), MemberIndex(0)), vec![]);
+        assert_eq!(union([VoterReport::default()].iter(), MemberIndex(0)), vec![]);
     }
 
     #[test]

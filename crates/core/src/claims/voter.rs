@@ -4,9 +4,11 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Beat, ByGroup, Digest, Echo, Ledger, Touched, invariants::RecordFacts, rules};
+use super::{
+    BeatEcho, ByGroup, ClaimBeat, ClaimsDigest, Ledger, TouchedGroups, invariants::RecordFacts, rules,
+};
 use crate::model::{
-    claim::{Ballot, Claim, Durable, GroupId, Report},
+    claim::{Ballot, Claim, DurableState, GroupId, VoterReport},
     identity::MemberIndex,
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ pub const GROUPS_MAX: usize = 4096;
 
 /// Whether this voter may vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum VoterStanding {
     /// It has no file and does not know what it has promised. First it copies from a majority of the others.
     Blank,
     /// It abstains until then: before its restart it may have granted leases that run so long.
@@ -29,7 +31,7 @@ pub enum Standing {
 
 /// What the voter keeps of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Record {
+struct VoterRecord {
     /// No ballot below this one is granted any more. Not below the floor, either.
     promised: Option<Ballot>,
     accepted: Option<Claim>,
@@ -46,8 +48,8 @@ struct Record {
 /// The claims that an owner lists in one of its generations, as this voter has them. Nothing here depends on the number
 /// of groups: to grant a beat costs as much for a thousand of them as for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct List {
-    digest: Digest,
+struct OwnerList {
+    digest: ClaimsDigest,
     groups: usize,
     /// Until when all of it is granted: claims in the list have no lease of their own.
     until: Instant,
@@ -55,10 +57,10 @@ struct List {
 
 /// The newest beat of an owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Heard {
+struct OwnerBeat {
     generation: u64,
     sequence: u64,
-    digest: Digest,
+    digest: ClaimsDigest,
     lease: Duration,
     granted: bool,
     /// The groups of its list that we cannot grant, each with the ballot that stands against it.
@@ -67,9 +69,9 @@ struct Heard {
 
 /// The answer of a voter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum VoterAnswer {
     /// To a prepare: promised; this is what was accepted before.
-    Promise(Report),
+    Promise(VoterReport),
     /// To a prepare or a propose: no.
     Refuse {
         /// The ballot that is promised.
@@ -84,19 +86,19 @@ pub enum Verdict {
 /// The state of one voter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voter {
-    standing: Standing,
+    standing: VoterStanding,
     /// The promise for every group: above all that was promised before the daemon started.
     floor: Ballot,
-    records: ByGroup<Record>,
+    records: ByGroup<VoterRecord>,
     /// By owner and its generation. [`Voter::is_listed`] says which records belong to a list.
-    lists: BTreeMap<(MemberIndex, u64), List>,
-    heard: BTreeMap<MemberIndex, Heard>,
+    lists: BTreeMap<(MemberIndex, u64), OwnerList>,
+    heard: BTreeMap<MemberIndex, OwnerBeat>,
     /// Accepts that wait for the disk.
     unanswered: Vec<(GroupId, Ballot, u32)>,
     /// Only for a planted breakage: claims that count from the end of their write.
     late: Vec<(GroupId, Claim, Duration)>,
     /// What has changed since the last call of [`Self::take_touched`].
-    touched: Touched,
+    touched: TouchedGroups,
 }
 
 impl Voter {
@@ -106,8 +108,8 @@ impl Voter {
     pub fn new(now: Instant, ledger: &Ledger, margin: Duration, blank: bool) -> Self {
         let durable = ledger.synced();
         let standing = match blank {
-            true => Standing::Blank,
-            false => Standing::Mute(rules::votes_from(now, durable.longest_lease, margin)),
+            true => VoterStanding::Blank,
+            false => VoterStanding::Mute(rules::votes_from(now, durable.longest_lease, margin)),
         };
         let mut voter = Self {
             standing,
@@ -117,21 +119,21 @@ impl Voter {
             heard: BTreeMap::new(),
             unanswered: Vec::new(),
             late: Vec::new(),
-            touched: Touched::default(),
+            touched: TouchedGroups::default(),
         };
         voter.restore(durable, durable.ceiling);
         voter
     }
 
     /// Takes over the content of the file. Anything may have been promised up to this round.
-    fn restore(&mut self, durable: &Durable, round: u64) {
+    fn restore(&mut self, durable: &DurableState, round: u64) {
         self.floor = self.floor.max(rules::promised_to_all(round));
         for (group, report) in &durable.claims {
             self.change(*group, |record| {
-                *record = Record {
+                *record = VoterRecord {
                     accepted: report.accepted.clone(),
                     released: report.released,
-                    ..Record::default()
+                    ..VoterRecord::default()
                 };
             });
         }
@@ -139,9 +141,9 @@ impl Voter {
 
     /// Whether it may vote at this time.
     #[must_use]
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn standing(&self, now: Instant) -> VoterStanding {
         match self.standing {
-            Standing::Mute(until) if now >= until => Standing::Voting,
+            VoterStanding::Mute(until) if now >= until => VoterStanding::Voting,
             standing => standing,
         }
     }
@@ -150,35 +152,38 @@ impl Voter {
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match self.standing {
-            Standing::Mute(until) => Some(until),
-            Standing::Blank | Standing::Voting | Standing::Broken => None,
+            VoterStanding::Mute(until) => Some(until),
+            VoterStanding::Blank | VoterStanding::Voting | VoterStanding::Broken => None,
         }
     }
 
     /// The memory of a majority of the others is copied and on disk. From here on it is as after a restart. Anything may
     /// have been promised up to this round.
-    pub fn copied(&mut self, now: Instant, durable: &Durable, round: u64, margin: Duration) {
-        assert!(self.standing == Standing::Blank, "a voter that remembers takes over what others remember");
+    pub fn copied(&mut self, now: Instant, durable: &DurableState, round: u64, margin: Duration) {
+        assert!(
+            self.standing == VoterStanding::Blank,
+            "a voter that remembers takes over what others remember"
+        );
         self.restore(durable, round);
-        self.standing = Standing::Mute(rules::votes_from(now, durable.longest_lease, margin));
+        self.standing = VoterStanding::Mute(rules::votes_from(now, durable.longest_lease, margin));
     }
 
     fn votes(&mut self, now: Instant) -> bool {
         self.standing = self.standing(now);
-        self.standing == Standing::Voting
+        self.standing == VoterStanding::Voting
     }
 
-    fn promised(&self, record: &Record) -> Ballot {
+    fn promised(&self, record: &VoterRecord) -> Ballot {
         record.promised.map_or(self.floor, |promised| promised.max(self.floor))
     }
 
-    fn facts(&self, record: &Record) -> RecordFacts {
+    fn facts(&self, record: &VoterRecord) -> RecordFacts {
         let accepted = record.accepted.as_ref().map(|claim| (claim.ballot, claim.version));
         RecordFacts { promised: self.promised(record), accepted, released: record.released }
     }
 
     /// The record of a group, unless there are too many.
-    fn record(&self, group: GroupId) -> Option<Record> {
+    fn record(&self, group: GroupId) -> Option<VoterRecord> {
         match self.records.get(&group) {
             None if self.records.len() >= GROUPS_MAX => None,
             record => Some(record.cloned().unwrap_or_default()),
@@ -186,7 +191,7 @@ impl Voter {
     }
 
     /// Changes a record, unless there are too many. Every change goes through here, because the lists follow.
-    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Record)) {
+    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut VoterRecord)) {
         let Some(mut record) = self.record(group) else { return };
         if let Some((owner, ballot)) = self.is_listed(&record)
             && let Some(list) = self.lists.get_mut(&owner)
@@ -194,7 +199,7 @@ impl Voter {
             assert!(list.groups > 0, "{group:?}: taken from a list that is empty");
             list.digest.remove(group, ballot);
             list.groups -= 1;
-            assert!(list.groups > 0 || list.digest == Digest::default(), "an empty list has a digest");
+            assert!(list.groups > 0 || list.digest == ClaimsDigest::default(), "an empty list has a digest");
             record.until = list.until;
             if list.groups == 0 {
                 self.lists.remove(&owner);
@@ -217,13 +222,13 @@ impl Voter {
     }
 
     /// The groups of which something was promised, accepted or released since the last call.
-    pub fn take_touched(&mut self) -> Touched {
+    pub fn take_touched(&mut self) -> TouchedGroups {
         core::mem::take(&mut self.touched)
     }
 
     /// The list that a record belongs to, and its ballot. A record is in a list if its claim is confirmed and not
     /// released, no higher ballot is promised, and its node lists it.
-    fn is_listed(&self, record: &Record) -> Option<((MemberIndex, u64), Ballot)> {
+    fn is_listed(&self, record: &VoterRecord) -> Option<((MemberIndex, u64), Ballot)> {
         let claim = record.accepted.as_ref()?;
         let grantable = claim.is_confirmed() && !record.released && self.promised(record) <= claim.ballot;
         (grantable && !record.unlisted && !record.unsynced)
@@ -231,7 +236,7 @@ impl Voter {
     }
 
     /// Until when only the owner of the accepted claim is promised anything.
-    fn until(&self, record: &Record) -> Instant {
+    fn until(&self, record: &VoterRecord) -> Instant {
         let list = self.is_listed(record).and_then(|(owner, _)| self.lists.get(&owner));
         list.map_or(record.until, |list| list.until)
     }
@@ -243,23 +248,23 @@ impl Voter {
         ledger: &mut Ledger,
         group: GroupId,
         ballot: Ballot,
-    ) -> Option<Verdict> {
+    ) -> Option<VoterAnswer> {
         if !self.votes(now) || !ledger.admits_round(ballot.round) {
             return None;
         }
         let record = self.record(group)?;
         let (promised, until) = (self.promised(&record), self.until(&record));
-        let report = Report { accepted: record.accepted.clone(), released: record.released };
+        let report = VoterReport { accepted: record.accepted.clone(), released: record.released };
         if record.promised == Some(ballot) {
             // A duplicate: answered again, changing nothing.
-            return Some(Verdict::Promise(report));
+            return Some(VoterAnswer::Promise(report));
         }
         if ballot <= promised {
-            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+            return Some(VoterAnswer::Refuse { promised, wait: Duration::ZERO });
         }
         let accepted = record.accepted.as_ref();
         if rules::grant_blocks(accepted, record.released, until, now, ballot.node) {
-            return Some(Verdict::Refuse { promised, wait: until.since(now) });
+            return Some(VoterAnswer::Refuse { promised, wait: until.since(now) });
         }
         let keeps_grant = rules::promise_keeps_grant(accepted, ballot.node);
         self.change(group, |record| {
@@ -270,7 +275,7 @@ impl Voter {
         });
         let promised = self.records.get(&group).map(|record| self.promised(record));
         assert!(promised == Some(ballot), "{group:?}: something else was promised than is said");
-        Some(Verdict::Promise(report))
+        Some(VoterAnswer::Promise(report))
     }
 
     /// The answer to `propose`: this claim, for a lease of this length from now on. `None` if it cannot answer now.
@@ -281,7 +286,7 @@ impl Voter {
         group: GroupId,
         claim: &Claim,
         lease: Duration,
-    ) -> Option<Verdict> {
+    ) -> Option<VoterAnswer> {
         let admitted = ledger.admits_round(claim.ballot.round) & ledger.admits_lease(lease);
         if !self.votes(now) || !admitted {
             return None;
@@ -289,29 +294,29 @@ impl Voter {
         let record = self.record(group)?;
         let promised = self.promised(&record);
         if !rules::may_accept(claim.ballot, promised) {
-            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+            return Some(VoterAnswer::Refuse { promised, wait: Duration::ZERO });
         }
         let same = record.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
         if same.is_some() && record.released {
-            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+            return Some(VoterAnswer::Refuse { promised, wait: Duration::ZERO });
         }
         let must_sync = rules::must_be_on_disk(claim);
         if must_sync && !rules::accept_counts_before_disk() {
-            ledger.keep(group, Report { accepted: Some(claim.clone()), released: false });
+            ledger.keep(group, VoterReport { accepted: Some(claim.clone()), released: false });
             self.late.push((group, claim.clone(), lease));
             return None;
         }
         if same.is_none_or(|same| same.version < claim.version) {
             self.accept(now, group, claim, lease);
             if must_sync {
-                ledger.keep(group, Report { accepted: Some(claim.clone()), released: false });
+                ledger.keep(group, VoterReport { accepted: Some(claim.clone()), released: false });
             }
         }
         if must_sync && !ledger.has(group, claim) {
             self.unanswered.push((group, claim.ballot, claim.version));
             return None;
         }
-        Some(Verdict::Accept)
+        Some(VoterAnswer::Accept)
     }
 
     /// From this moment on the claim blocks rivals and is reported, whether it is on disk or not.
@@ -332,16 +337,16 @@ impl Voter {
     /// ballot is still the promise.
     pub fn written(&mut self, now: Instant, ledger: &Ledger) -> Vec<(GroupId, Ballot, u32)> {
         if ledger.has_failed() {
-            self.standing = Standing::Broken;
+            self.standing = VoterStanding::Broken;
             self.unanswered.clear();
             return Vec::new();
         }
-        assert!(self.standing != Standing::Broken, "a voter whose write failed votes again");
+        assert!(self.standing != VoterStanding::Broken, "a voter whose write failed votes again");
         for (group, claim, lease) in core::mem::take(&mut self.late) {
             self.accept(now, group, &claim, lease);
             self.unanswered.push((group, claim.ballot, claim.version));
         }
-        let on_disk = |(group, record): (&GroupId, &Record)| {
+        let on_disk = |(group, record): (&GroupId, &VoterRecord)| {
             let claim = record.accepted.as_ref().filter(|_| record.unsynced)?;
             ledger.has(*group, claim).then_some(*group)
         };
@@ -367,7 +372,7 @@ impl Voter {
     /// `release`: the owner has stopped all that it ran under this claim. A voter that missed the accept notes it, too.
     /// It belongs to this ballot alone.
     pub fn release(&mut self, ledger: &mut Ledger, group: GroupId, claim: &Claim) {
-        if matches!(self.standing, Standing::Blank | Standing::Broken) {
+        if matches!(self.standing, VoterStanding::Blank | VoterStanding::Broken) {
             return;
         }
         let Some(record) = self.record(group) else { return };
@@ -380,7 +385,7 @@ impl Voter {
             _ => claim.clone(),
         };
         if claim.durable {
-            ledger.keep(group, Report { accepted: Some(accepted.clone()), released: true });
+            ledger.keep(group, VoterReport { accepted: Some(accepted.clone()), released: true });
         }
         self.change(group, |record| {
             record.accepted = Some(accepted);
@@ -394,7 +399,7 @@ impl Voter {
     /// A node has started with this generation, and has swept what it left before. The claims of its earlier generations
     /// are released, each exactly as it stands here.
     pub fn swept(&mut self, ledger: &mut Ledger, owner: MemberIndex, generation: u64) {
-        let left = |(group, record): (&GroupId, &Record)| {
+        let left = |(group, record): (&GroupId, &VoterRecord)| {
             let claim = record.accepted.as_ref().filter(|_| !record.released)?;
             (claim.owner() == owner && claim.generation < generation).then(|| (*group, claim.clone()))
         };
@@ -402,7 +407,7 @@ impl Voter {
         for (group, claim) in left {
             self.change(group, |record| record.released = true);
             if claim.durable {
-                ledger.keep(group, Report { accepted: Some(claim), released: true });
+                ledger.keep(group, VoterReport { accepted: Some(claim), released: true });
             }
         }
     }
@@ -415,16 +420,16 @@ impl Voter {
         ledger: &mut Ledger,
         owner: MemberIndex,
         generation: u64,
-        beat: &Beat,
+        beat: &ClaimBeat,
     ) -> bool {
-        let Beat { sequence, digest, lease, .. } = *beat;
+        let ClaimBeat { sequence, digest, lease, .. } = *beat;
         let old = self.heard.get(&owner);
         if old.is_some_and(|old| (old.generation, old.sequence) >= (generation, sequence)) {
             return false;
         }
         let disputed = old.filter(|old| old.generation == generation && old.digest == digest);
         let disputed = disputed.map(|old| old.disputed.clone()).unwrap_or_default();
-        self.heard.insert(owner, Heard { generation, sequence, digest, lease, granted: false, disputed });
+        self.heard.insert(owner, OwnerBeat { generation, sequence, digest, lease, granted: false, disputed });
         if !self.votes(now) || !ledger.admits_lease(lease) {
             return false;
         }
@@ -435,7 +440,7 @@ impl Voter {
     fn grant(&mut self, now: Instant, owner: MemberIndex) -> bool {
         let Some(heard) = self.heard.get_mut(&owner) else { return false };
         let list = self.lists.get_mut(&(owner, heard.generation));
-        if list.as_ref().map_or(Digest::default(), |list| list.digest) != heard.digest {
+        if list.as_ref().map_or(ClaimsDigest::default(), |list| list.digest) != heard.digest {
             return false;
         }
         if let Some(list) = list {
@@ -463,7 +468,7 @@ impl Voter {
         }
         let listed: BTreeMap<GroupId, Ballot> =
             entries.iter().map(|(group, claim)| (*group, claim.ballot)).collect();
-        let relisted = |(group, record): (&GroupId, &Record)| {
+        let relisted = |(group, record): (&GroupId, &VoterRecord)| {
             let claim = record.accepted.as_ref().filter(|claim| claim.owner() == owner)?;
             let unlisted = listed.get(group) != Some(&claim.ballot);
             (record.unlisted != unlisted).then_some((*group, unlisted))
@@ -489,7 +494,7 @@ impl Voter {
             }) {
                 self.accept(now, *group, claim, Duration::ZERO);
                 if claim.durable {
-                    ledger.keep(*group, Report { accepted: Some(claim.clone()), released: false });
+                    ledger.keep(*group, VoterReport { accepted: Some(claim.clone()), released: false });
                 }
             }
         }
@@ -503,18 +508,21 @@ impl Voter {
 
     /// The echo of an owner's newest beat.
     #[must_use]
-    pub fn echo(&self, owner: MemberIndex) -> Option<Echo> {
-        let Heard { generation, sequence, granted, ref disputed, .. } = *self.heard.get(&owner)?;
-        Some(Echo { generation, sequence, granted, disputed: disputed.clone() })
+    pub fn echo(&self, owner: MemberIndex) -> Option<BeatEcho> {
+        let OwnerBeat { generation, sequence, granted, ref disputed, .. } = *self.heard.get(&owner)?;
+        Some(BeatEcho { generation, sequence, granted, disputed: disputed.clone() })
     }
 
     /// All that it remembers, for a voter that has lost its file. `None` while its own memory cannot be relied on.
-    pub fn copy(&mut self, now: Instant) -> Option<Vec<(GroupId, Ballot, Report)>> {
+    pub fn copy(&mut self, now: Instant) -> Option<Vec<(GroupId, Ballot, VoterReport)>> {
         let standing = self.standing(now);
-        if !matches!(standing, Standing::Voting | Standing::Mute(_)) {
+        if !matches!(standing, VoterStanding::Voting | VoterStanding::Mute(_)) {
             return None;
         }
-        let of = |record: &Record| Report { accepted: record.accepted.clone(), released: record.released };
+        let of = |record: &VoterRecord| VoterReport {
+            accepted: record.accepted.clone(),
+            released: record.released,
+        };
         let copies = self.records.iter().map(|(group, record)| (*group, self.promised(record), of(record)));
         Some(copies.collect())
     }

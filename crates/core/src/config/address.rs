@@ -11,15 +11,15 @@ use crate::model::resource::Address;
 pub(super) const INTERFACE_BYTES_MAX: usize = 15;
 
 /// The message of an error, and its cure if there is one.
-pub(super) type Fault = (String, Option<String>);
+pub(super) type ConfigFault = (String, Option<String>);
 
-fn fault<T>(message: impl Into<String>, cure: impl Into<String>) -> Result<T, Fault> {
+fn fault<T>(message: impl Into<String>, cure: impl Into<String>) -> Result<T, ConfigFault> {
     Err((message.into(), Some(cure.into())))
 }
 
 /// The address family that a script takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum AddressFamily {
     /// IPv4: `IPaddr` and bare dotted addresses.
     V4,
     /// IPv6: the script `IPv6addr`.
@@ -30,23 +30,23 @@ pub(super) enum Family {
 
 /// The family of a word of `haresources` that is an address without a script's name: four dotted numbers at its
 /// beginning, or an IPv6 address that cannot be taken for `script::argument`.
-pub(super) fn is_bare(word: &str) -> Option<Family> {
+pub(super) fn is_bare(word: &str) -> Option<AddressFamily> {
     let mut numbers = word.splitn(4, '.');
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let three = numbers.by_ref().take(3).filter(|part| is_number(part)).count() == 3;
     if three && numbers.next().is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
-        return Some(Family::V4);
+        return Some(AddressFamily::V4);
     }
     let ip = word.split('/').next().unwrap_or(word);
     let is_v6 = ip.parse::<core::net::Ipv6Addr>().is_ok();
-    (is_v6 && (word.contains('/') || ip.replacen("::", "", 1).contains(':'))).then_some(Family::V6)
+    (is_v6 && (word.contains('/') || ip.replacen("::", "", 1).contains(':'))).then_some(AddressFamily::V6)
 }
 
 /// Reads a service address of this family.
 ///
 /// # Errors
 /// The fault of the address, with its cure.
-pub(super) fn address(text: &str, family: Family) -> Result<Address, Fault> {
+pub(super) fn address(text: &str, family: AddressFamily) -> Result<Address, ConfigFault> {
     let mut parts = text.split('/');
     let ip = service_ip(parts.next().unwrap_or_default(), family)?;
     let mut address =
@@ -115,7 +115,7 @@ pub(super) fn has_mask_for_broadcast(address: &Address) -> bool {
         .is_some_and(|bits| bits >= 8 && address.broadcast != Some(Ipv4Addr::BROADCAST))
 }
 
-fn service_ip(text: &str, family: Family) -> Result<IpAddr, Fault> {
+fn service_ip(text: &str, family: AddressFamily) -> Result<IpAddr, ConfigFault> {
     let Ok(ip) = text.parse::<IpAddr>() else {
         return fault(
             format!("`{}` is no IP address", shown(text)),
@@ -123,13 +123,14 @@ fn service_ip(text: &str, family: Family) -> Result<IpAddr, Fault> {
         );
     };
     match (family, ip) {
-        (Family::V4, IpAddr::V6(_)) => {
+        (AddressFamily::V4, IpAddr::V6(_)) => {
             return fault("IPaddr takes IPv4 addresses", format!("write `IPv6addr::{ip}`"));
         }
-        (Family::V6, IpAddr::V4(_)) => {
+        (AddressFamily::V6, IpAddr::V4(_)) => {
             return fault("IPv6addr takes IPv6 addresses", format!("write `IPaddr::{ip}`"));
         }
-        (Family::V4 | Family::Any, IpAddr::V4(_)) | (Family::V6 | Family::Any, IpAddr::V6(_)) => {}
+        (AddressFamily::V4 | AddressFamily::Any, IpAddr::V4(_))
+        | (AddressFamily::V6 | AddressFamily::Any, IpAddr::V6(_)) => {}
     }
     let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
     if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_broadcast {
@@ -141,7 +142,7 @@ fn service_ip(text: &str, family: Family) -> Result<IpAddr, Fault> {
     Ok(ip)
 }
 
-fn prefix(text: &str, ip: &IpAddr) -> Result<u8, Fault> {
+fn prefix(text: &str, ip: &IpAddr) -> Result<u8, ConfigFault> {
     let bits = if ip.is_ipv4() { 32 } else { 128 };
     if let Ok(mask) = text.parse::<Ipv4Addr>() {
         let mask = mask.to_bits();
@@ -157,7 +158,7 @@ fn prefix(text: &str, ip: &IpAddr) -> Result<u8, Fault> {
     }
 }
 
-fn interface_and_label(text: &str, ip: &IpAddr) -> Result<(String, Option<String>), Fault> {
+fn interface_and_label(text: &str, ip: &IpAddr) -> Result<(String, Option<String>), ConfigFault> {
     let (name, label) = text.split_once(':').map_or((text, None), |(name, label)| (name, Some(label)));
     interface(name)?;
     let Some(label) = label else { return Ok((name.into(), None)) };
@@ -184,7 +185,7 @@ fn interface_and_label(text: &str, ip: &IpAddr) -> Result<(String, Option<String
 ///
 /// # Errors
 /// The fault of the name, with its cure.
-pub(super) fn interface(name: &str) -> Result<(), Fault> {
+pub(super) fn interface(name: &str) -> Result<(), ConfigFault> {
     let is_path = name == "." || name == ".." || name.contains('/');
     if name.is_empty() || name.len() > INTERFACE_BYTES_MAX || is_path || name.contains(':') {
         return fault(
@@ -195,7 +196,7 @@ pub(super) fn interface(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn broadcast(text: &str, ip: &IpAddr) -> Result<Ipv4Addr, Fault> {
+fn broadcast(text: &str, ip: &IpAddr) -> Result<Ipv4Addr, ConfigFault> {
     if ip.is_ipv6() {
         return fault("an IPv6 address has no broadcast address", "end after the interface");
     }
@@ -218,7 +219,7 @@ pub(super) fn names_the_network(address: &Address) -> bool {
 mod tests {
     use super::*;
 
-    fn parts(text: &str, family: Family) -> Result<String, String> {
+    fn parts(text: &str, family: AddressFamily) -> Result<String, String> {
         let none = || String::from("-");
         address(text, family).map_err(|(message, _)| message).map(|it| {
             let prefix = it.prefix.map_or_else(none, |prefix| format!("{prefix}"));
@@ -241,7 +242,7 @@ mod tests {
             ("2001:db8::1/64/eth0", "2001:db8::1 64 eth0 - -"),
             ("fe80::1", "fe80::1 - - - -"),
         ] {
-            assert_eq!(parts(text, Family::Any), Ok(read.into()), "{text}");
+            assert_eq!(parts(text, AddressFamily::Any), Ok(read.into()), "{text}");
         }
     }
 
@@ -271,10 +272,10 @@ mod tests {
             ("fd00::1/64/eth0/10.0.0.255", "an IPv6 address has no broadcast address"),
             ("::", ":: cannot be a service address"),
         ] {
-            assert_eq!(parts(text, Family::Any), Err(message.into()), "{text}");
+            assert_eq!(parts(text, AddressFamily::Any), Err(message.into()), "{text}");
         }
-        assert_eq!(parts("fd00::1", Family::V4), Err("IPaddr takes IPv4 addresses".into()));
-        assert_eq!(parts("10.0.0.1", Family::V6), Err("IPv6addr takes IPv6 addresses".into()));
+        assert_eq!(parts("fd00::1", AddressFamily::V4), Err("IPaddr takes IPv4 addresses".into()));
+        assert_eq!(parts("10.0.0.1", AddressFamily::V6), Err("IPv6addr takes IPv6 addresses".into()));
     }
 
     #[test]
@@ -303,23 +304,23 @@ mod tests {
             ("192.0.2.9/24/eth0/255.255.255.255", false),
             ("192.0.2.9/24/eth0", false),
         ] {
-            assert_eq!(has_mask_for_broadcast(&address(text, Family::V4).unwrap()), is_mask, "{text}");
+            assert_eq!(has_mask_for_broadcast(&address(text, AddressFamily::V4).unwrap()), is_mask, "{text}");
         }
     }
 
     #[test]
     fn bare_addresses_are_told_from_scripts() {
         for (word, family) in [
-            ("10.0.0.1", Some(Family::V4)),
-            ("10.0.0.1/24/eth0", Some(Family::V4)),
-            ("300.0.0.1", Some(Family::V4)),
-            ("10.0.0.1.2", Some(Family::V4)),
+            ("10.0.0.1", Some(AddressFamily::V4)),
+            ("10.0.0.1/24/eth0", Some(AddressFamily::V4)),
+            ("300.0.0.1", Some(AddressFamily::V4)),
+            ("10.0.0.1.2", Some(AddressFamily::V4)),
             ("10.0.0", None),
             ("10.0.0.", None),
             ("a.0.0.1", None),
             ("httpd", None),
-            ("fd00::10/64", Some(Family::V6)),
-            ("fd00:1::10", Some(Family::V6)),
+            ("fd00::10/64", Some(AddressFamily::V6)),
+            ("fd00:1::10", Some(AddressFamily::V6)),
             ("dead::beef", None),
             ("drbd::r0", None),
             ("Filesystem::/dev/sda1::/mnt", None),
@@ -338,7 +339,7 @@ mod tests {
             ("10.0.0.0", false),
             ("10.0.1.0/23", false),
         ] {
-            assert_eq!(names_the_network(&address(text, Family::V4).unwrap()), is_end, "{text}");
+            assert_eq!(names_the_network(&address(text, AddressFamily::V4).unwrap()), is_end, "{text}");
         }
     }
 }

@@ -10,17 +10,17 @@ use alloc::{
 };
 
 use super::{
-    diag::{Diag, FileName, Place, Report, Severity},
-    lines::{Line, is_blank, is_pasted_blank, lines},
+    diag::{Diag, DiagReport, FileName, FilePlace, Severity},
+    lines::{FileLine, is_blank, is_pasted_blank, lines},
 };
-use crate::model::keys::{KEY_NUMBERS, Key, Keys, Method};
+use crate::model::keys::{AuthMethod, KEY_NUMBERS, Key, Keys};
 
 const FORM: &str = "a key is written `NUMBER METHOD SECRET`, such as `1 sha1 SECRET`";
 
 /// Reads the file. `None` if the report has an error.
-pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
-    let mut signing: Option<(u8, Place)> = None;
-    let mut keys: Vec<(Key, Place)> = Vec::new();
+pub(super) fn read(text: &[u8], report: &mut DiagReport) -> Option<Keys> {
+    let mut signing: Option<(u8, FilePlace)> = None;
+    let mut keys: Vec<(Key, FilePlace)> = Vec::new();
     for line in lines(text, report) {
         let parts = line.parts(is_blank);
         let Some(first) = parts.first() else { continue };
@@ -61,7 +61,12 @@ pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
 }
 
 /// Reads `auth N`. heartbeat chooses the signing key when it reads that key's line, so `auth` must come first.
-fn auth_line(line: Line<'_>, keys: &[(Key, Place)], signing: &mut Option<(u8, Place)>, report: &mut Report) {
+fn auth_line(
+    line: FileLine<'_>,
+    keys: &[(Key, FilePlace)],
+    signing: &mut Option<(u8, FilePlace)>,
+    report: &mut DiagReport,
+) {
     let place = line.whole();
     let parts = line.parts(is_blank);
     let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
@@ -89,7 +94,7 @@ fn auth_line(line: Line<'_>, keys: &[(Key, Place)], signing: &mut Option<(u8, Pl
 }
 
 /// Reads `NUMBER METHOD SECRET`; the rest of the line is ignored.
-fn key(line: Line<'_>) -> Result<Key, (String, String)> {
+fn key(line: FileLine<'_>) -> Result<Key, (String, String)> {
     let parts = line.parts(is_blank);
     let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
     let [number, rest @ ..] = words.as_slice() else { return Err(("this is no key".into(), FORM.into())) };
@@ -107,7 +112,7 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
         ));
     };
     let [method, rest @ ..] = rest else { return Err((format!("key {number} has no method"), FORM.into())) };
-    let Some(method) = core::str::from_utf8(method).ok().and_then(Method::named) else {
+    let Some(method) = core::str::from_utf8(method).ok().and_then(AuthMethod::named) else {
         if let Some((known, is_pasted)) = glued(method) {
             let message = if is_pasted {
                 format!("key {number}: behind {known} stands a character that looks like a blank and is none")
@@ -120,20 +125,20 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
         return Err((message, FORM.into()));
     };
     match (method, rest.first()) {
-        (Method::Crc, Some(_)) => {
+        (AuthMethod::Crc, Some(_)) => {
             let cure = "leave the secret out, or take a method that uses it, such as sha1";
             Err((format!("key {number}: crc takes no secret"), cure.into()))
         }
-        (Method::Crc, None) => Ok(Key { number, method, secret: Vec::new() }),
+        (AuthMethod::Crc, None) => Ok(Key { number, method, secret: Vec::new() }),
         (_, None) => Err((format!("key {number}: {method} needs a secret"), FORM.into())),
         (_, Some(secret)) => Ok(Key { number, method, secret: secret.to_vec() }),
     }
 }
 
 /// The method that an unknown word begins with, and whether a pasted blank follows it.
-fn glued(word: &[u8]) -> Option<(Method, bool)> {
+fn glued(word: &[u8]) -> Option<(AuthMethod, bool)> {
     // The longest first; none of them is a prefix of another.
-    let methods = [Method::Sha256, Method::Sha1, Method::Md5, Method::Crc];
+    let methods = [AuthMethod::Sha256, AuthMethod::Sha1, AuthMethod::Md5, AuthMethod::Crc];
     methods.into_iter().find_map(|method| {
         let rest = word.strip_prefix(method.name().as_bytes()).filter(|rest| !rest.is_empty())?;
         let text = String::from_utf8_lossy(rest);
@@ -143,7 +148,7 @@ fn glued(word: &[u8]) -> Option<(Method, bool)> {
 
 /// Warns if text follows a secret: heartbeat silently ignores it, but its author may believe that it counts. A comment
 /// does not count as text.
-fn cut_secret(key: &Key, line: Line<'_>, report: &mut Report) {
+fn cut_secret(key: &Key, line: FileLine<'_>, report: &mut DiagReport) {
     let parts = line.parts(is_blank);
     let ignored = parts.get(3..).unwrap_or_default();
     if key.secret.is_empty() || ignored.first().is_none_or(|part| line.bytes[part.start] == b'#') {
@@ -163,7 +168,7 @@ fn key_number(word: &[u8]) -> Option<u8> {
     (number < KEY_NUMBERS && word[0].is_ascii_digit()).then_some(number)
 }
 
-fn add(key: Key, keys: &mut Vec<(Key, Place)>, line: Line<'_>, report: &mut Report) {
+fn add(key: Key, keys: &mut Vec<(Key, FilePlace)>, line: FileLine<'_>, report: &mut DiagReport) {
     if let Some((_, earlier)) = keys.iter().find(|(known, _)| known.number == key.number) {
         let message = format!("key {} is there already, in line {}", key.number, earlier.line);
         report.add(report.error(message).at(&line.whole()).cure("give one of them another number"));
@@ -174,10 +179,10 @@ fn add(key: Key, keys: &mut Vec<(Key, Place)>, line: Line<'_>, report: &mut Repo
 }
 
 /// Remarks about files that are allowed, but could be better.
-fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
+fn remarks(signing: u8, keys: &[(Key, FilePlace)], report: &mut DiagReport) {
     for (Key { number, method, .. }, place) in keys {
         match method {
-            Method::Crc => {
+            AuthMethod::Crc => {
                 let message = if *number == signing {
                     format!(
                         "key {number} is crc, a checksum without a secret: anyone on the link can take the service"
@@ -194,11 +199,11 @@ fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
                 };
                 report.add(report.warning(message).at(place).cure(cure));
             }
-            Method::Sha256 => {
+            AuthMethod::Sha256 => {
                 let message = format!("key {number}: sha256 is known to nodes of Locum alone");
                 report.add(report.info(message).at(place).cure("with a peer that runs heartbeat take sha1"));
             }
-            Method::Md5 | Method::Sha1 => {}
+            AuthMethod::Md5 | AuthMethod::Sha1 => {}
         }
     }
 }
@@ -220,7 +225,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &[u8]) -> (Option<Keys>, Vec<String>) {
-        let mut report = Report::new(FileName::Authkeys);
+        let mut report = DiagReport::new(FileName::Authkeys);
         let keys = read(text, &mut report);
         (keys, report.diags.iter().map(ToString::to_string).collect())
     }

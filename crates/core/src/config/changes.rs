@@ -7,13 +7,13 @@ use alloc::{
 };
 
 use super::{diag::shown, value::Shown};
-use crate::r1::plan::{Group, Plan};
+use crate::r1::plan::{R1Group, R1Plan};
 
 /// The differences between the running plan and the plan of the present files, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// A reload in place takes these over; all groups run on ([`crate::model::order::Order::Renew`]).
-    pub renewal: Vec<String>,
+    pub reload: Vec<String>,
     /// These change where groups run: the daemon must leave the cluster and come back.
     pub restart: Vec<String>,
 }
@@ -21,12 +21,12 @@ pub struct Changes {
 impl Changes {
     /// Compares the running plan with the new one.
     #[must_use]
-    pub fn between(old: &Plan, new: &Plan) -> Self {
-        Self { renewal: renewal(old, new), restart: restart(old, new) }
+    pub fn between(old: &R1Plan, new: &R1Plan) -> Self {
+        Self { reload: reload(old, new), restart: restart(old, new) }
     }
 }
 
-fn restart(old: &Plan, new: &Plan) -> Vec<String> {
+fn restart(old: &R1Plan, new: &R1Plan) -> Vec<String> {
     let mut changes = Vec::new();
     let mut differs = |old: String, new: String| {
         if old != new {
@@ -37,14 +37,14 @@ fn restart(old: &Plan, new: &Plan) -> Vec<String> {
     differs(shown(&old.nodes[old.me.0]), shown(&new.nodes[new.me.0]));
     lists("group", &old.groups, &new.groups, |group| shown(&group.key), &mut changes);
     // Groups are started in the order of the file, so moved lines are a change, too.
-    let order = |groups: &[Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
+    let order = |groups: &[R1Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
     if changes.is_empty() && order(&old.groups) != order(&new.groups) {
         changes.push("haresources: the lines are in another order".into());
     }
     changes
 }
 
-fn renewal(old: &Plan, new: &Plan) -> Vec<String> {
+fn reload(old: &R1Plan, new: &R1Plan) -> Vec<String> {
     let mut changes = Vec::new();
     let mut differs = |what: &str, old: String, new: String| {
         if old != new {
@@ -62,18 +62,18 @@ fn renewal(old: &Plan, new: &Plan) -> Vec<String> {
     ] {
         differs(what, Shown(old).to_string(), Shown(new).to_string());
     }
-    let failback = |plan: &Plan| format!("{:?}", plan.auto_failback).to_lowercase();
+    let failback = |plan: &R1Plan| format!("{:?}", plan.auto_failback).to_lowercase();
     differs("auto_failback", failback(old), failback(new));
-    let format_of = |plan: &Plan| if plan.framing.inner_auth { "classic" } else { "netstring" }.to_string();
+    let format_of = |plan: &R1Plan| if plan.framing.inner_auth { "classic" } else { "netstring" }.to_string();
     differs("msgfmt", format_of(old), format_of(new));
-    let ttl = |plan: &Plan| plan.framing.ttl.to_string();
+    let ttl = |plan: &R1Plan| plan.framing.ttl.to_string();
     if old.nodes.len() + old.pings.len() == new.nodes.len() + new.pings.len() {
         differs("hopfudge (ttl of frames)", ttl(old), ttl(new));
     }
-    let generation = |plan: &Plan| format!("{:?}", plan.generation).to_lowercase();
+    let generation = |plan: &R1Plan| format!("{:?}", plan.generation).to_lowercase();
     differs("hbgenmethod", generation(old), generation(new));
     let realtime =
-        |plan: &Plan| plan.realtime.map_or("off".into(), |priority| format!("priority {priority}"));
+        |plan: &R1Plan| plan.realtime.map_or("off".into(), |priority| format!("priority {priority}"));
     differs("realtime", realtime(old), realtime(new));
     lists("link", &old.links, &new.links, |link| shown(&link.name), &mut changes);
     lists("ping node", &old.pings, &new.pings, |ping| shown(&ping.name), &mut changes);

@@ -6,7 +6,7 @@ use core::{fmt, ops::Range};
 
 use serde::Serialize;
 
-use super::lines::Word;
+use super::lines::FileWord;
 use crate::model::note::Escaped;
 
 /// One diagnostic about a file. Its texts are printable: text from the file is escaped. About `authkeys` it contains at
@@ -17,7 +17,7 @@ pub struct Diag {
     pub file: FileName,
     /// The place; line 0 means the file as a whole.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: FilePlace,
     /// The offending text, escaped. Empty if there is none, and always empty for `authkeys`.
     pub text: String,
     pub message: String,
@@ -31,20 +31,20 @@ impl Diag {
     /// A diagnostic about a file as a whole.
     #[must_use]
     pub fn new(severity: Severity, file: FileName, message: impl Into<String>) -> Self {
-        let place = Place::default();
+        let place = FilePlace::default();
         Self { severity, file, place, text: String::new(), message: message.into(), cure: None, host: false }
     }
 
     /// Sets the place in the file.
     #[must_use]
-    pub fn at(mut self, place: &Place) -> Self {
+    pub fn at(mut self, place: &FilePlace) -> Self {
         self.place = place.clone();
         self
     }
 
     /// Sets the place and the offending text to those of a word.
     #[must_use]
-    pub(super) fn word(mut self, word: &Word) -> Self {
+    pub(super) fn word(mut self, word: &FileWord) -> Self {
         self.text = shown(&word.text);
         self.at(&word.place)
     }
@@ -144,7 +144,7 @@ impl fmt::Display for FileName {
 
 /// A place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct FilePlace {
     /// Counted from 1; 0 means the file as a whole.
     pub line: usize,
     /// In characters, counted from 1; 0 means the file as a whole.
@@ -164,13 +164,13 @@ pub struct Explained {
 }
 
 /// All diagnostics and explanations of one file, in the order in which they were found.
-pub(super) struct Report {
+pub(super) struct DiagReport {
     file: FileName,
     pub(super) diags: Vec<Diag>,
     pub(super) explained: Vec<Explained>,
 }
 
-impl Report {
+impl DiagReport {
     pub(super) fn new(file: FileName) -> Self {
         Self { file, diags: Vec::new(), explained: Vec::new() }
     }

@@ -7,7 +7,7 @@ use alloc::{
     string::{String, ToString},
 };
 
-use Status::{Accepted, Honoured, Old, Refused};
+use DirectiveStatus::{Accepted, Honoured, Old, Refused};
 
 /// One directive of `ha.cf`.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +16,13 @@ pub struct Directive {
     pub name: &'static str,
     pub(super) id: Id,
     /// The form of its value.
-    pub form: Form,
+    pub form: ValueForm,
     /// The value that holds without the directive; empty if there is no default.
     pub default: &'static str,
     /// Its purpose, in words.
     pub meaning: &'static str,
     /// How Locum treats it.
-    pub status: Status,
+    pub status: DirectiveStatus,
 }
 
 impl Directive {
@@ -35,7 +35,7 @@ impl Directive {
 
 /// How Locum treats a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum DirectiveStatus {
     /// It works as in heartbeat.
     Honoured,
     /// It works as in heartbeat, but has a newer name.
@@ -51,7 +51,7 @@ pub enum Status {
 
 /// The form of a directive's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ValueForm {
     /// A time of at least `min_ms` milliseconds.
     Time { min_ms: u64 },
     /// A whole number from `min` to `max`.
@@ -85,7 +85,7 @@ pub enum Form {
     },
 }
 
-impl Form {
+impl ValueForm {
     /// A short text that says what to write after the name.
     #[must_use]
     pub fn usage(&self) -> String {
@@ -153,8 +153,8 @@ pub(super) const FACILITIES: &[&str] = &[
 const PACEMAKER: &str = "it belongs to Pacemaker mode, which Locum does not have";
 const FIXED_MEMORY: &str = "memory is locked as it is used";
 
-const TIME: Form = Form::Time { min_ms: 0 };
-const BEAT_TIME: Form = Form::Time { min_ms: 1 };
+const TIME: ValueForm = ValueForm::Time { min_ms: 0 };
+const BEAT_TIME: ValueForm = ValueForm::Time { min_ms: 1 };
 
 /// One variant for each directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,10 +178,10 @@ pub(super) enum Id {
 const fn row(
     name: &'static str,
     id: Id,
-    form: Form,
+    form: ValueForm,
     default: &'static str,
     meaning: &'static str,
-    status: Status,
+    status: DirectiveStatus,
 ) -> Directive {
     Directive { name, id, form, default, meaning, status }
 }
@@ -189,65 +189,65 @@ const fn row(
 /// All directives; related ones are together.
 #[rustfmt::skip]
 pub static ROWS: &[Directive] = &[
-    row("node", Id::Node, Form::Each("names"), "", "the members of the cluster, named as `uname -n`; at most two", Honoured),
-    row("cluster", Id::Cluster, Form::Each("name"), "linux-ha", "the name of the cluster, for people", Honoured),
+    row("node", Id::Node, ValueForm::Each("names"), "", "the members of the cluster, named as `uname -n`; at most two", Honoured),
+    row("cluster", Id::Cluster, ValueForm::Each("name"), "linux-ha", "the name of the cluster, for people", Honoured),
     row("keepalive", Id::Keepalive, BEAT_TIME, "1", "the time between two beats", Honoured),
     row("deadtime", Id::Deadtime, BEAT_TIME, "30", "a node silent for so long counts as dead; above two keepalives", Honoured),
     row("warntime", Id::Warntime, BEAT_TIME, "half of deadtime", "a node silent for so long is late: a warning", Honoured),
     row("initdead", Id::Initdead, BEAT_TIME, "deadtime if above 10 s; twice that from 6 s; else 12 s", "the deadtime before the links came up for the first time; not below deadtime", Honoured),
     row("deadping", Id::Deadping, BEAT_TIME, "deadtime", "the deadtime of ping nodes; above two keepalives", Honoured),
-    row("hopfudge", Id::Hopfudge, Form::Whole { min: 0, max: 255, unit: "" }, "1", "added to the number of nodes it gives the field `ttl` of frames", Honoured),
-    row("udpport", Id::Udpport, Form::Whole { min: 1, max: 65535, unit: "port" }, "694", "the UDP port of the media below it", Honoured),
-    row("baud", Id::Baud, Form::Choice(BAUDS), "19200", "the bit rate of the serial lines below it; once only", Honoured),
-    row("serial", Id::Serial, Form::Each("devices"), "", "medium: null-modem lines", Honoured),
-    row("bcast", Id::Bcast, Form::Each("interfaces"), "", "medium: UDP broadcast", Honoured),
-    row("udp", Id::Bcast, Form::Each("interfaces"), "", "medium: UDP broadcast", Old { modern: "bcast" }),
-    row("mcast", Id::Mcast, Form::Fields { usage: "interface group port ttl loop", min: 5 }, "", "medium: UDP multicast; ttl 0 to 4, loop 0 or 1", Honoured),
-    row("mcast6", Id::Mcast6, Form::Fields { usage: "interface group port hops loop", min: 5 }, "", "medium: UDP multicast over IPv6; hops 0 to 4, loop 0 or 1", Honoured),
-    row("ucast", Id::Ucast, Form::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer; a line with the own address does no harm", Honoured),
-    row("ucast6", Id::Ucast6, Form::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer over IPv6", Honoured),
-    row("ping", Id::Ping, Form::Each("addresses"), "", "pseudo nodes that answer to ICMP echo, named by the address", Honoured),
-    row("ping6", Id::Ping, Form::Each("addresses"), "", "the same over IPv6", Honoured),
-    row("ping_group", Id::PingGroup, Form::Fields { usage: "name addresses", min: 2 }, "", "one pseudo node, alive while any of the addresses answers", Honoured),
-    row("auto_failback", Id::AutoFailback, Form::Choice(&["on", "off", "legacy"]), "legacy", "whether groups return to their preferred node; between nodes of Locum `legacy` is `on`", Honoured),
-    row("nice_failback", Id::NiceFailback, Form::Boolean, "", "on: groups do not return; off: `auto_failback legacy`", Old { modern: "auto_failback" }),
-    row("logfile", Id::Logfile, Form::Path, "", "where normal messages go, beside the journal", Honoured),
-    row("debugfile", Id::Debugfile, Form::Path, "", "where all messages go", Honoured),
-    row("logfacility", Id::Logfacility, Form::Choice(FACILITIES), "none", "the syslog facility of messages", Honoured),
-    row("debug", Id::Debug, Form::Whole { min: 0, max: 255, unit: "" }, "0", "above 0: messages for the search of faults too", Honoured),
-    row("log_badpack", Id::LogBadpack, Form::Boolean, "on", "whether frames with a wrong key are logged", Honoured),
-    row("use_logd", Id::Carried, Form::Boolean, "off", "log through a logging daemon", Accepted("there is no logging daemon; messages go to the journal and to the files named here")),
+    row("hopfudge", Id::Hopfudge, ValueForm::Whole { min: 0, max: 255, unit: "" }, "1", "added to the number of nodes it gives the field `ttl` of frames", Honoured),
+    row("udpport", Id::Udpport, ValueForm::Whole { min: 1, max: 65535, unit: "port" }, "694", "the UDP port of the media below it", Honoured),
+    row("baud", Id::Baud, ValueForm::Choice(BAUDS), "19200", "the bit rate of the serial lines below it; once only", Honoured),
+    row("serial", Id::Serial, ValueForm::Each("devices"), "", "medium: null-modem lines", Honoured),
+    row("bcast", Id::Bcast, ValueForm::Each("interfaces"), "", "medium: UDP broadcast", Honoured),
+    row("udp", Id::Bcast, ValueForm::Each("interfaces"), "", "medium: UDP broadcast", Old { modern: "bcast" }),
+    row("mcast", Id::Mcast, ValueForm::Fields { usage: "interface group port ttl loop", min: 5 }, "", "medium: UDP multicast; ttl 0 to 4, loop 0 or 1", Honoured),
+    row("mcast6", Id::Mcast6, ValueForm::Fields { usage: "interface group port hops loop", min: 5 }, "", "medium: UDP multicast over IPv6; hops 0 to 4, loop 0 or 1", Honoured),
+    row("ucast", Id::Ucast, ValueForm::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer; a line with the own address does no harm", Honoured),
+    row("ucast6", Id::Ucast6, ValueForm::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer over IPv6", Honoured),
+    row("ping", Id::Ping, ValueForm::Each("addresses"), "", "pseudo nodes that answer to ICMP echo, named by the address", Honoured),
+    row("ping6", Id::Ping, ValueForm::Each("addresses"), "", "the same over IPv6", Honoured),
+    row("ping_group", Id::PingGroup, ValueForm::Fields { usage: "name addresses", min: 2 }, "", "one pseudo node, alive while any of the addresses answers", Honoured),
+    row("auto_failback", Id::AutoFailback, ValueForm::Choice(&["on", "off", "legacy"]), "legacy", "whether groups return to their preferred node; between nodes of Locum `legacy` is `on`", Honoured),
+    row("nice_failback", Id::NiceFailback, ValueForm::Boolean, "", "on: groups do not return; off: `auto_failback legacy`", Old { modern: "auto_failback" }),
+    row("logfile", Id::Logfile, ValueForm::Path, "", "where normal messages go, beside the journal", Honoured),
+    row("debugfile", Id::Debugfile, ValueForm::Path, "", "where all messages go", Honoured),
+    row("logfacility", Id::Logfacility, ValueForm::Choice(FACILITIES), "none", "the syslog facility of messages", Honoured),
+    row("debug", Id::Debug, ValueForm::Whole { min: 0, max: 255, unit: "" }, "0", "above 0: messages for the search of faults too", Honoured),
+    row("log_badpack", Id::LogBadpack, ValueForm::Boolean, "on", "whether frames with a wrong key are logged", Honoured),
+    row("use_logd", Id::Carried, ValueForm::Boolean, "off", "log through a logging daemon", Accepted("there is no logging daemon; messages go to the journal and to the files named here")),
     row("conn_logd_time", Id::Carried, TIME, "60", "how often to look for the logging daemon", Accepted("there is no logging daemon")),
-    row("syslogmsgfmt", Id::Syslogmsgfmt, Form::Boolean, "on", "lines of `logfile` and `debugfile` in syslog's style; off: the process first, then the date with its year", Honoured),
-    row("realtime", Id::Realtime, Form::Boolean, "on", "whether the heart asks for real-time scheduling", Honoured),
-    row("rtprio", Id::Rtprio, Form::Whole { min: 1, max: 99, unit: "priority" }, "1", "its real-time priority", Honoured),
-    row("hbgenmethod", Id::Hbgenmethod, Form::Choice(&["file", "time"]), "file", "where the generation comes from: counted in a file, or the clock", Honoured),
-    row("uuidfrom", Id::Uuidfrom, Form::Choice(&["file", "nodename"]), "file", "where the node's UUID comes from; `nodename` is read as `file`", Honoured),
-    row("max_rexmit_delay", Id::MaxRexmitDelay, Form::Whole { min: 1, max: 60000, unit: "milliseconds" }, "250", "longest delay before a missing frame is asked for, and the time between repeats", Honoured),
-    row("msgfmt", Id::Msgfmt, Form::Choice(&["classic", "netstring"]), "classic", "classic: UDP frames carry one more authenticator inside", Honoured),
-    row("autojoin", Id::Autojoin, Form::Choice(&["none", "other", "any"]), "none", "nodes that are not configured may join", Refused("a node that nobody configured could take the groups")),
-    row("crm", Id::Crm, Form::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
-    row("pacemaker", Id::Crm, Form::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
-    row("crm_daemon_dir", Id::Carried, Form::Path, "", "Pacemaker mode: its programs", Accepted(PACEMAKER)),
-    row("crmd_spawns_pengine", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
-    row("record_config_changes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
-    row("record_pengine_inputs", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
-    row("enable_config_writes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
-    row("watchdog", Id::Watchdog, Form::Path, "", "the device that resets this machine when the daemon hangs; its time is a little more than deadtime", Honoured),
-    row("stonith", Id::Stonith, Form::Line { usage: "type configfile", min: 2 }, "", "the device that resets a silent peer; nothing of it is taken over before", Honoured),
-    row("stonith_host", Id::StonithHost, Form::Line { usage: "host type parameters", min: 2 }, "", "the device by which that host (or `*`) resets a silent peer", Honoured),
-    row("respawn", Id::Respawn, Form::Line { usage: "user command", min: 2 }, "", "a program that runs while this node takes part, and is started again when it ends, unless with exit code 100; `ipfail` is built in", Honoured),
-    row("failfast", Id::Failfast, Form::Line { usage: "user command", min: 2 }, "", "the same; when it dies, the machine is rebooted", Honoured),
-    row("apiauth", Id::Carried, Form::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; who may ask or order is decided at the control socket")),
-    row("env", Id::Env, Form::Line { usage: "NAME=VALUE", min: 1 }, "", "scripts see VALUE as HA_NAME", Honoured),
-    row("memreserve", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
-    row("coredumps", Id::Carried, Form::Boolean, "on", "whether a crash leaves a core file", Accepted("that is the service manager's to say")),
-    row("coreroot", Id::Carried, Form::Path, "", "where core files go", Accepted("that is the service manager's to say")),
-    row("compression", Id::Carried, Form::Choice(&["zlib", "bz2"]), "zlib", "how large messages are packed", Accepted("messages of this mode are never large")),
-    row("compression_threshold", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "2", "above which size messages are packed", Accepted("messages of this mode are never large")),
-    row("traditional_compression", Id::Carried, Form::Boolean, "off", "pack whole messages", Accepted("messages of this mode are never large")),
-    row("use_apphbd", Id::Carried, Form::Boolean, "off", "register with the application heartbeat daemon", Accepted("there is no such daemon; systemd's watchdog has its place")),
-    row("quorum_server", Id::Carried, Form::Each("host"), "", "the host that breaks ties", Accepted("no server is asked: this mode has no quorum, and a partition has two owners")),
+    row("syslogmsgfmt", Id::Syslogmsgfmt, ValueForm::Boolean, "on", "lines of `logfile` and `debugfile` in syslog's style; off: the process first, then the date with its year", Honoured),
+    row("realtime", Id::Realtime, ValueForm::Boolean, "on", "whether the heart asks for real-time scheduling", Honoured),
+    row("rtprio", Id::Rtprio, ValueForm::Whole { min: 1, max: 99, unit: "priority" }, "1", "its real-time priority", Honoured),
+    row("hbgenmethod", Id::Hbgenmethod, ValueForm::Choice(&["file", "time"]), "file", "where the generation comes from: counted in a file, or the clock", Honoured),
+    row("uuidfrom", Id::Uuidfrom, ValueForm::Choice(&["file", "nodename"]), "file", "where the node's UUID comes from; `nodename` is read as `file`", Honoured),
+    row("max_rexmit_delay", Id::MaxRexmitDelay, ValueForm::Whole { min: 1, max: 60000, unit: "milliseconds" }, "250", "longest delay before a missing frame is asked for, and the time between repeats", Honoured),
+    row("msgfmt", Id::Msgfmt, ValueForm::Choice(&["classic", "netstring"]), "classic", "classic: UDP frames carry one more authenticator inside", Honoured),
+    row("autojoin", Id::Autojoin, ValueForm::Choice(&["none", "other", "any"]), "none", "nodes that are not configured may join", Refused("a node that nobody configured could take the groups")),
+    row("crm", Id::Crm, ValueForm::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
+    row("pacemaker", Id::Crm, ValueForm::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
+    row("crm_daemon_dir", Id::Carried, ValueForm::Path, "", "Pacemaker mode: its programs", Accepted(PACEMAKER)),
+    row("crmd_spawns_pengine", Id::Carried, ValueForm::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("record_config_changes", Id::Carried, ValueForm::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("record_pengine_inputs", Id::Carried, ValueForm::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("enable_config_writes", Id::Carried, ValueForm::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("watchdog", Id::Watchdog, ValueForm::Path, "", "the device that resets this machine when the daemon hangs; its time is a little more than deadtime", Honoured),
+    row("stonith", Id::Stonith, ValueForm::Line { usage: "type configfile", min: 2 }, "", "the device that resets a silent peer; nothing of it is taken over before", Honoured),
+    row("stonith_host", Id::StonithHost, ValueForm::Line { usage: "host type parameters", min: 2 }, "", "the device by which that host (or `*`) resets a silent peer", Honoured),
+    row("respawn", Id::Respawn, ValueForm::Line { usage: "user command", min: 2 }, "", "a program that runs while this node takes part, and is started again when it ends, unless with exit code 100; `ipfail` is built in", Honoured),
+    row("failfast", Id::Failfast, ValueForm::Line { usage: "user command", min: 2 }, "", "the same; when it dies, the machine is rebooted", Honoured),
+    row("apiauth", Id::Carried, ValueForm::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; who may ask or order is decided at the control socket")),
+    row("env", Id::Env, ValueForm::Line { usage: "NAME=VALUE", min: 1 }, "", "scripts see VALUE as HA_NAME", Honoured),
+    row("memreserve", Id::Carried, ValueForm::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
+    row("coredumps", Id::Carried, ValueForm::Boolean, "on", "whether a crash leaves a core file", Accepted("that is the service manager's to say")),
+    row("coreroot", Id::Carried, ValueForm::Path, "", "where core files go", Accepted("that is the service manager's to say")),
+    row("compression", Id::Carried, ValueForm::Choice(&["zlib", "bz2"]), "zlib", "how large messages are packed", Accepted("messages of this mode are never large")),
+    row("compression_threshold", Id::Carried, ValueForm::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "2", "above which size messages are packed", Accepted("messages of this mode are never large")),
+    row("traditional_compression", Id::Carried, ValueForm::Boolean, "off", "pack whole messages", Accepted("messages of this mode are never large")),
+    row("use_apphbd", Id::Carried, ValueForm::Boolean, "off", "register with the application heartbeat daemon", Accepted("there is no such daemon; systemd's watchdog has its place")),
+    row("quorum_server", Id::Carried, ValueForm::Each("host"), "", "the host that breaks ties", Accepted("no server is asked: this mode has no quorum, and a partition has two owners")),
 ];
 
 #[cfg(test)]

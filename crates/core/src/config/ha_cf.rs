@@ -10,20 +10,20 @@ use alloc::{
 use core::net::IpAddr;
 
 use super::{
-    Options, Resolve,
-    address::{Fault, interface},
-    diag::{Place, Report, shown},
-    directives::{Directive, Form, Id, ROWS, Status},
+    CheckOptions, Resolve,
+    address::{ConfigFault, interface},
+    diag::{DiagReport, FilePlace, shown},
+    directives::{Directive, DirectiveStatus, Id, ROWS, ValueForm},
     haresources::is_same_host,
-    lines::{Line, Word, is_blank, is_blank_or_comma, lines},
+    lines::{FileLine, FileWord, is_blank, is_blank_or_comma, lines},
     slips::meant,
     value::{Shown, boolean, time},
 };
 use crate::{
     model::{identity::LINKS_MAX, logging::Logging, time::Duration},
     r1::plan::{
-        AutoFailback, Client, Fencing, FencingParameters, FramingPlan, GenerationSource, Link, Medium,
-        PINGS_MAX, Ping, Timing,
+        AutoFailback, Client, Fencing, FencingParameters, FramingPlan, GenerationSource, PINGS_MAX, PingNode,
+        R1Link, R1Medium, R1Timing,
     },
 };
 
@@ -36,18 +36,18 @@ const DT_MAX: Duration = Duration::from_secs(3600);
 
 /// The content of the file, checked as far as possible without the other files. If the report has an error, the values
 /// must not be used.
-pub(super) struct Settings {
+pub(super) struct HaCfSettings {
     pub(super) cluster: String,
     pub(super) nodes: Vec<String>,
     /// A line with node names could not be used; the report says so.
     pub(super) nodes_spoiled: bool,
-    pub(super) node_places: Vec<Place>,
-    pub(super) timing: Timing,
+    pub(super) node_places: Vec<FilePlace>,
+    pub(super) timing: R1Timing,
     pub(super) auto_failback: AutoFailback,
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<R1Link>,
     /// The place of each medium, by link.
-    pub(super) media_places: Vec<Vec<Place>>,
-    pub(super) pings: Vec<Ping>,
+    pub(super) media_places: Vec<Vec<FilePlace>>,
+    pub(super) pings: Vec<PingNode>,
     pub(super) framing: FramingPlan,
     pub(super) generation: GenerationSource,
     pub(super) logging: Logging,
@@ -61,8 +61,8 @@ pub(super) struct Settings {
 }
 
 /// Reads the file. `me` is this node's name, for the explanations.
-pub(super) fn read(text: &[u8], me: &str, options: &Options, report: &mut Report) -> Settings {
-    let mut draft = Draft::new(me, options);
+pub(super) fn read(text: &[u8], me: &str, options: &CheckOptions, report: &mut DiagReport) -> HaCfSettings {
+    let mut draft = HaCfDraft::new(me, options);
     let entries = entries(text, &mut draft.spoiled, report);
     for entry in &entries {
         draft.entry(entry, report);
@@ -71,19 +71,19 @@ pub(super) fn read(text: &[u8], me: &str, options: &Options, report: &mut Report
 }
 
 /// One directive line as written.
-struct Entry {
+struct HaCfEntry {
     row: &'static Directive,
-    directive: Word,
-    values: Vec<Word>,
+    directive: FileWord,
+    values: Vec<FileWord>,
 }
 
 /// The first stage: turns lines into directives with values, or errors. Directives with errors go to `spoiled`.
-fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut Report) -> Vec<Entry> {
+fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut DiagReport) -> Vec<HaCfEntry> {
     let mut old_words: Vec<&str> = Vec::new();
     let mut found = Vec::new();
     for line in lines(text, report) {
         let Some(entry) = entry(line.uncommented(), spoiled, report) else { continue };
-        if let Status::Old { modern } = entry.row.status
+        if let DirectiveStatus::Old { modern } = entry.row.status
             && !old_words.contains(&entry.row.name)
         {
             old_words.push(entry.row.name);
@@ -99,7 +99,11 @@ fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut Repo
     found
 }
 
-fn entry(line: Line<'_>, spoiled: &mut Vec<&'static Directive>, report: &mut Report) -> Option<Entry> {
+fn entry(
+    line: FileLine<'_>,
+    spoiled: &mut Vec<&'static Directive>,
+    report: &mut DiagReport,
+) -> Option<HaCfEntry> {
     let first = line.parts(is_blank).into_iter().next()?;
     let directive = line.word(first.clone(), report).map_err(|diag| report.add(diag)).ok()?;
     let Some(row) = Directive::named(&directive.text) else {
@@ -107,7 +111,7 @@ fn entry(line: Line<'_>, spoiled: &mut Vec<&'static Directive>, report: &mut Rep
         report.add(report.error(message).word(&directive).cure(nearest(&directive.text)));
         return None;
     };
-    let is_separator = if matches!(row.form, Form::Line { .. }) { is_blank } else { is_blank_or_comma };
+    let is_separator = if matches!(row.form, ValueForm::Line { .. }) { is_blank } else { is_blank_or_comma };
     let mut values = Vec::new();
     for part in line.parts(is_separator).into_iter().filter(|part| part.start >= first.end) {
         match line.word(part, report) {
@@ -120,7 +124,7 @@ fn entry(line: Line<'_>, spoiled: &mut Vec<&'static Directive>, report: &mut Rep
         }
     }
     let least = match row.form {
-        Form::Fields { min, .. } | Form::Line { min, .. } => min,
+        ValueForm::Fields { min, .. } | ValueForm::Line { min, .. } => min,
         _ => 1,
     };
     if values.len() < least {
@@ -130,17 +134,19 @@ fn entry(line: Line<'_>, spoiled: &mut Vec<&'static Directive>, report: &mut Rep
         spoiled.push(row);
         return None;
     }
-    Some(Entry { row, directive, values })
+    Some(HaCfEntry { row, directive, values })
 }
 
 fn usage_example(row: &Directive) -> String {
     match row.form {
-        Form::Choice(words) => words.first().copied().unwrap_or_default().into(),
-        Form::Boolean => "on".into(),
-        Form::Time { .. } | Form::Whole { .. } if !row.default.is_empty() && !row.default.contains(' ') => {
+        ValueForm::Choice(words) => words.first().copied().unwrap_or_default().into(),
+        ValueForm::Boolean => "on".into(),
+        ValueForm::Time { .. } | ValueForm::Whole { .. }
+            if !row.default.is_empty() && !row.default.contains(' ') =>
+        {
             row.default.into()
         }
-        Form::Time { .. } => "10".into(),
+        ValueForm::Time { .. } => "10".into(),
         _ => row.form.usage(),
     }
 }
@@ -154,39 +160,39 @@ fn nearest(name: &str) -> String {
 }
 
 /// A value and its place in the file, if it was given.
-type Said<T> = Option<(T, Place)>;
+type Placed<T> = Option<(T, FilePlace)>;
 
 /// The second stage. It is filled line by line, because the order of lines counts.
-struct Draft<'a> {
+struct HaCfDraft<'a> {
     me: &'a str,
-    cluster: Said<String>,
-    nodes: Vec<(String, Place)>,
-    times: [Said<Duration>; 5],
-    hopfudge: Said<u32>,
-    port: Said<u16>,
+    cluster: Placed<String>,
+    nodes: Vec<(String, FilePlace)>,
+    times: [Placed<Duration>; 5],
+    hopfudge: Placed<u32>,
+    port: Placed<u16>,
     default_port: u16,
     resolve: Resolve,
-    baud: Said<u32>,
-    media: Vec<(Medium, Place)>,
-    links: Vec<Link>,
-    media_places: Vec<Vec<Place>>,
-    pings: Vec<Ping>,
+    baud: Placed<u32>,
+    media: Vec<(R1Medium, FilePlace)>,
+    links: Vec<R1Link>,
+    media_places: Vec<Vec<FilePlace>>,
+    pings: Vec<PingNode>,
     /// Place of the first ping node.
-    ping_place: Option<Place>,
-    auto_failback: Said<AutoFailback>,
-    logging: [Said<String>; 3],
-    debug: Said<u32>,
-    bad_packets: Said<bool>,
-    syslog_format: Said<bool>,
-    realtime: Said<bool>,
-    rtprio: Said<u32>,
-    generation: Said<GenerationSource>,
-    rexmit_delay: Said<u32>,
-    inner_auth: Said<bool>,
-    fencing: Said<Fencing>,
-    ipfail: Said<()>,
+    ping_place: Option<FilePlace>,
+    auto_failback: Placed<AutoFailback>,
+    logging: [Placed<String>; 3],
+    debug: Placed<u32>,
+    bad_packets: Placed<bool>,
+    syslog_format: Placed<bool>,
+    realtime: Placed<bool>,
+    rtprio: Placed<u32>,
+    generation: Placed<GenerationSource>,
+    rexmit_delay: Placed<u32>,
+    inner_auth: Placed<bool>,
+    fencing: Placed<Fencing>,
+    ipfail: Placed<()>,
     clients: Vec<Client>,
-    watchdog: Said<String>,
+    watchdog: Placed<String>,
     parameters: BTreeMap<String, String>,
     /// Directives of which a line could not be used. The error was reported once; nothing that follows from it is
     /// reported.
@@ -216,7 +222,7 @@ const DEBUGFILE: usize = 1;
 const FACILITY: usize = 2;
 
 /// Stores the last value; an earlier one causes a warning.
-fn say<T>(said: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
+fn say<T>(said: &mut Placed<T>, value: T, word: &FileWord, report: &mut DiagReport) {
     if let Some((_, earlier)) = said {
         let message = format!("this was said in line {} already; the last one counts", earlier.line);
         report.add(report.warning(message).word(word).cure("leave one of them"));
@@ -224,12 +230,12 @@ fn say<T>(said: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
     *said = Some((value, word.place.clone()));
 }
 
-fn value<T: Clone>(said: &Said<T>, default: T) -> T {
+fn value<T: Clone>(said: &Placed<T>, default: T) -> T {
     said.as_ref().map_or(default, |(value, _)| value.clone())
 }
 
-impl<'a> Draft<'a> {
-    fn new(me: &'a str, options: &Options) -> Self {
+impl<'a> HaCfDraft<'a> {
+    fn new(me: &'a str, options: &CheckOptions) -> Self {
         Self {
             me,
             cluster: None,
@@ -265,10 +271,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Handles one line: checks the form of its values, applies them in order and explains them.
-    fn entry(&mut self, entry: &Entry, report: &mut Report) {
-        let Entry { row, directive, values } = entry;
+    fn entry(&mut self, entry: &HaCfEntry, report: &mut DiagReport) {
+        let HaCfEntry { row, directive, values } = entry;
         let mut values = values.as_slice();
-        if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
+        if matches!(row.form, ValueForm::Fields { .. } | ValueForm::Line { .. }) {
             values = &values[..1]; // the values belong together; the first stands for all
         }
         for word in values {
@@ -280,7 +286,7 @@ impl<'a> Draft<'a> {
                     }
                     report.explain(directive.place.line, meaning);
                 }
-                Err(Bad { fault: (message, cure), field }) => {
+                Err(LineFault { fault: (message, cure), field }) => {
                     let mut diag = report.error(message).word(field.as_ref().unwrap_or(word));
                     diag.cure = cure;
                     report.add(diag);
@@ -291,7 +297,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Applies one value. Returns its explanation.
-    fn value(&mut self, entry: &Entry, word: &Word, report: &mut Report) -> Result<String, Bad> {
+    fn value(
+        &mut self,
+        entry: &HaCfEntry,
+        word: &FileWord,
+        report: &mut DiagReport,
+    ) -> Result<String, LineFault> {
         let row = entry.row;
         let text = word.text.as_str();
         let form = check_form(row, text)?;
@@ -321,7 +332,7 @@ impl<'a> Draft<'a> {
                 format!("frames carry the number of nodes plus {form_number} as `ttl`")
             }
             Id::Udpport => {
-                let differs = |medium: &Medium| udpport(medium).is_some_and(|port| port != small);
+                let differs = |medium: &R1Medium| udpport(medium).is_some_and(|port| port != small);
                 if let Some((_, place)) = self.media.iter().find(|(medium, _)| differs(medium)) {
                     let message =
                         format!("the medium in line {} is set up before this port is known", place.line);
@@ -335,7 +346,8 @@ impl<'a> Draft<'a> {
                     let message = format!("`baud` was said in line {} already", earlier.line);
                     return Err((message, Some("leave one: all serial lines have one rate".into())).into());
                 }
-                if let Some((_, place)) = self.media.iter().find(|(m, _)| matches!(m, Medium::Serial { .. }))
+                if let Some((_, place)) =
+                    self.media.iter().find(|(m, _)| matches!(m, R1Medium::Serial { .. }))
                 {
                     let message =
                         format!("the serial line in line {} is set up before this rate is known", place.line);
@@ -350,12 +362,12 @@ impl<'a> Draft<'a> {
                     let cure = format!("write its path, such as `/dev/{}`", shown(text));
                     return Err((format!("`{}` is no device", shown(text)), Some(cure)).into());
                 }
-                let medium = Medium::Serial { device: text.into(), baud: value(&self.baud, 19200) };
+                let medium = R1Medium::Serial { device: text.into(), baud: value(&self.baud, 19200) };
                 self.medium(text, medium, &word.place, report)?
             }
             Id::Bcast => {
                 interface(text)?;
-                let medium = Medium::Broadcast { interface: text.into(), port: self.port() };
+                let medium = R1Medium::Broadcast { interface: text.into(), port: self.port() };
                 self.medium(text, medium, &word.place, report)?
             }
             Id::Mcast | Id::Mcast6 => {
@@ -371,13 +383,13 @@ impl<'a> Draft<'a> {
                 self.ping_place.get_or_insert(word.place.clone());
                 // Written as a peer with heartbeat writes it in its frames.
                 let name = text.parse().map_or_else(|_| text.into(), |ip: IpAddr| ip.to_string());
-                self.ping(Ping { name, members: [ip].into(), is_group: false })?
+                self.ping(PingNode { name, members: [ip].into(), is_group: false })?
             }
             Id::PingGroup => {
                 let members = entry.values[1..].iter().map(|member| self.ip_address(member, None, report));
                 let members = members.collect::<Result<Vec<_>, _>>()?;
                 self.ping_place.get_or_insert(word.place.clone());
-                self.ping(Ping { name: text.into(), members, is_group: true })?
+                self.ping(PingNode { name: text.into(), members, is_group: true })?
             }
             Id::AutoFailback => {
                 let choice = match boolean(text) {
@@ -486,7 +498,7 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn node(&mut self, word: &Word, report: &mut Report) -> Result<String, Fault> {
+    fn node(&mut self, word: &FileWord, report: &mut DiagReport) -> Result<String, ConfigFault> {
         let name = word.text.to_lowercase();
         if name.len() >= NODE_NAME_BYTES {
             let cure = format!("a node's name has less than {NODE_NAME_BYTES} bytes");
@@ -502,18 +514,25 @@ impl<'a> Draft<'a> {
         Ok(format!("{} is a node of the cluster{this}", shown(&name)))
     }
 
-    fn time(&mut self, which: usize, what: &str, form: &Checked, word: &Word, report: &mut Report) -> String {
+    fn time(
+        &mut self,
+        which: usize,
+        what: &str,
+        form: &HaCfValue,
+        word: &FileWord,
+        report: &mut DiagReport,
+    ) -> String {
         let time = form.time();
         say(&mut self.times[which], time, word, report);
         format!("{what} {}", Shown(time))
     }
 
-    fn failback(&mut self, choice: AutoFailback, word: &Word, report: &mut Report) -> String {
+    fn failback(&mut self, choice: AutoFailback, word: &FileWord, report: &mut DiagReport) -> String {
         say(&mut self.auto_failback, choice, word, report);
         failback_meaning(choice).into()
     }
 
-    fn log(&mut self, which: usize, what: &str, word: &Word, report: &mut Report) -> String {
+    fn log(&mut self, which: usize, what: &str, word: &FileWord, report: &mut DiagReport) -> String {
         if let Some((_, place)) = self.media.first() {
             let message = format!(
                 "heartbeat wants this above the media (line {}); for Locum the order is free",
@@ -527,13 +546,16 @@ impl<'a> Draft<'a> {
     }
 
     /// `stonith TYPE FILE`, `stonith_host HOST TYPE PARAMETERS`. One device; the last line for this node counts.
-    fn fencing(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
+    fn fencing(&mut self, entry: &HaCfEntry, report: &mut DiagReport) -> Result<String, LineFault> {
         let words = entry.values.as_slice();
         let (device, parameters) = match words {
             [device, file] if entry.row.id == Id::Stonith => {
                 if !file.text.starts_with('/') {
                     let cure = Some("write an absolute path".into());
-                    return Err(Bad::field(file, (format!("`{}` is no file", shown(&file.text)), cure)));
+                    return Err(LineFault::field(
+                        file,
+                        (format!("`{}` is no file", shown(&file.text)), cure),
+                    ));
                 }
                 (device, FencingParameters::File(file.text.clone()))
             }
@@ -553,7 +575,7 @@ impl<'a> Draft<'a> {
         {
             let cure = Some("`stonith -L` lists the types; fence agents are named `fence_…`".into());
             let message = format!("`{}` is no type of a device", shown(&device.text));
-            return Err(Bad::field(device, (message, cure)));
+            return Err(LineFault::field(device, (message, cure)));
         }
         let fencing = Fencing { device: device.text.clone(), parameters };
         say(&mut self.fencing, fencing, &entry.directive, report);
@@ -564,7 +586,7 @@ impl<'a> Draft<'a> {
     }
 
     /// `respawn USER COMMAND`, `failfast USER COMMAND`. The node itself does the work of ipfail.
-    fn client(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
+    fn client(&mut self, entry: &HaCfEntry, report: &mut DiagReport) -> Result<String, LineFault> {
         let mut words = entry.values.iter().map(|word| word.text.clone());
         let user = words.next().unwrap_or_default();
         let command: Vec<String> = words.collect();
@@ -600,7 +622,7 @@ impl<'a> Draft<'a> {
     }
 
     /// `ucast IF ADDRESS`, or `ucast6` alike.
-    fn unicast(&self, id: Id, entry: &Entry, report: &mut Report) -> Result<Medium, Bad> {
+    fn unicast(&self, id: Id, entry: &HaCfEntry, report: &mut DiagReport) -> Result<R1Medium, LineFault> {
         let [name, peer] = entry.values.as_slice() else { return Err(too_much(entry)) };
         interface(&name.text)?;
         let family = peer.text.parse::<IpAddr>().is_err().then_some(id == Id::Ucast6);
@@ -608,14 +630,19 @@ impl<'a> Draft<'a> {
         let modern = if ip.is_ipv6() { "ucast6" } else { "ucast" };
         if ip.is_ipv6() != (id == Id::Ucast6) {
             let message = format!("{ip} is an IPv{} address", if ip.is_ipv6() { 6 } else { 4 });
-            return Err(Bad::field(peer, (message, Some(format!("write `{modern}`")))));
+            return Err(LineFault::field(peer, (message, Some(format!("write `{modern}`")))));
         }
-        Ok(Medium::Unicast { interface: name.text.clone(), peer: ip, port: self.port() })
+        Ok(R1Medium::Unicast { interface: name.text.clone(), peer: ip, port: self.port() })
     }
 
     /// Reads a numeric address, or the name of a host that this host can resolve. `is_v6` is set if the directive takes
     /// only one family.
-    fn ip_address(&self, word: &Word, is_v6: Option<bool>, report: &mut Report) -> Result<IpAddr, Bad> {
+    fn ip_address(
+        &self,
+        word: &FileWord,
+        is_v6: Option<bool>,
+        report: &mut DiagReport,
+    ) -> Result<IpAddr, LineFault> {
         let parsed = word.text.parse::<IpAddr>().ok();
         let found =
             parsed.or_else(|| is_host_name(&word.text).then(|| (self.resolve)(&word.text, is_v6)).flatten());
@@ -648,7 +675,7 @@ impl<'a> Draft<'a> {
                 (format!("`{}` is no address", shown(&word.text)), Some(cure.into()))
             }
         };
-        Err(Bad::field(word, fault))
+        Err(LineFault::field(word, fault))
     }
 
     fn port(&self) -> u16 {
@@ -659,10 +686,10 @@ impl<'a> Draft<'a> {
     fn medium(
         &mut self,
         name: &str,
-        medium: Medium,
-        place: &Place,
-        report: &mut Report,
-    ) -> Result<String, Fault> {
+        medium: R1Medium,
+        place: &FilePlace,
+        report: &mut DiagReport,
+    ) -> Result<String, ConfigFault> {
         let meaning = format!("link {}: {}", shown(name), medium_meaning(&medium));
         if let Some((_, earlier)) = self.media.iter().find(|(known, _)| *known == medium) {
             let message = format!("this medium is there already, in line {}", earlier.line);
@@ -681,7 +708,7 @@ impl<'a> Draft<'a> {
                 ));
             }
             None => {
-                self.links.push(Link { name: name.into(), media: Vec::new() });
+                self.links.push(R1Link { name: name.into(), media: Vec::new() });
                 self.media_places.push(Vec::new());
                 self.links.len() - 1
             }
@@ -692,7 +719,7 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
-    fn env(&mut self, word: &Word) -> Result<String, Fault> {
+    fn env(&mut self, word: &FileWord) -> Result<String, ConfigFault> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         match word.text.split_once('=') {
             Some((name, value)) if !name.is_empty() && name.bytes().all(is_name) => {
@@ -705,7 +732,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn ping(&mut self, ping: Ping) -> Result<String, Fault> {
+    fn ping(&mut self, ping: PingNode) -> Result<String, ConfigFault> {
         let name = shown(&ping.name);
         if self.pings.iter().any(|known| known.name == ping.name) {
             return Err((format!("the ping node {name} is there already"), Some("leave one of them".into())));
@@ -732,7 +759,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The end of the second stage: checks the lines against each other.
-    fn settle(mut self, report: &mut Report) -> Settings {
+    fn settle(mut self, report: &mut DiagReport) -> HaCfSettings {
         let timing = self.timing(report);
         let nodes_spoiled = self.is_spoiled(&[Id::Node]);
         for (name, time) in
@@ -751,7 +778,7 @@ impl<'a> Draft<'a> {
         let [logfile, debugfile, facility] = self.logging.map(|said| said.map(|(text, _)| text));
         let priority = u8::try_from(value(&self.rtprio, 1)).unwrap_or(1);
         let (nodes, node_places) = self.nodes.into_iter().unzip();
-        Settings {
+        HaCfSettings {
             cluster: value(&self.cluster, "linux-ha".into()),
             nodes,
             node_places,
@@ -784,11 +811,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn timing(&self, report: &mut Report) -> Timing {
+    fn timing(&self, report: &mut DiagReport) -> R1Timing {
         let said = |which: usize| self.times[which].as_ref().map(|(time, _)| *time);
         let keepalive = said(KEEPALIVE).unwrap_or(Duration::from_secs(1));
         let deadtime = said(DEADTIME).unwrap_or(Duration::from_secs(30));
-        let timing = Timing {
+        let timing = R1Timing {
             keepalive,
             deadtime,
             warntime: said(WARNTIME).unwrap_or(deadtime / 2),
@@ -812,8 +839,8 @@ impl<'a> Draft<'a> {
         timing
     }
 
-    fn check_timing(&self, timing: &Timing, report: &mut Report) {
-        let Timing { keepalive, warntime, deadtime, initdead, deadping } = *timing;
+    fn check_timing(&self, timing: &R1Timing, report: &mut DiagReport) {
+        let R1Timing { keepalive, warntime, deadtime, initdead, deadping } = *timing;
         let two = Shown(keepalive * 2).to_string();
         // The value of a spoiled line is unknown, so it is not compared.
         let comparable = |which: usize, other: usize| !self.is_spoiled(&[TIMES[which].0, TIMES[other].0]);
@@ -867,7 +894,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn check_nodes(&self, report: &mut Report) {
+    fn check_nodes(&self, report: &mut DiagReport) {
         match self.nodes.as_slice() {
             [] | [_] if self.is_spoiled(&[Id::Node]) => {}
             [] => {
@@ -906,7 +933,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn check_ipfail(&self, report: &mut Report) {
+    fn check_ipfail(&self, report: &mut DiagReport) {
         let Some(((), place)) = &self.ipfail else {
             if let Some(place) = self.ping_place.as_ref().filter(|_| !self.is_spoiled(&[Id::Respawn])) {
                 let message = "ping nodes are watched, and nothing moves when they fall silent: no ipfail compares them";
@@ -931,7 +958,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn check_media(&self, report: &mut Report) {
+    fn check_media(&self, report: &mut DiagReport) {
         let is_spoiled = self.spoiled.iter().any(|row| row.meaning.starts_with("medium"));
         match self.links.as_slice() {
             _ if is_spoiled => {}
@@ -954,7 +981,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Whether the line starts heartbeat's `ipfail`, whose work the node does itself.
-fn is_ipfail(entry: &Entry) -> bool {
+fn is_ipfail(entry: &HaCfEntry) -> bool {
     let is_client = matches!(entry.row.id, Id::Respawn | Id::Failfast);
     is_client && entry.values.get(1).is_some_and(|program| program.text.ends_with("/ipfail"))
 }
@@ -962,9 +989,9 @@ fn is_ipfail(entry: &Entry) -> bool {
 /// Finds this node in the list of nodes; it must be there.
 pub(super) fn find_me(
     me: &str,
-    settings: &Settings,
-    options: &Options,
-    report: &mut Report,
+    settings: &HaCfSettings,
+    options: &CheckOptions,
+    report: &mut DiagReport,
 ) -> Option<usize> {
     if let Some(place) = settings.nodes.iter().position(|node| node == me) {
         return Some(place);
@@ -996,8 +1023,15 @@ pub(super) fn find_me(
 }
 
 /// Whether the directive has one value, so that a later line replaces it.
-fn is_scalar(form: &Form) -> bool {
-    matches!(form, Form::Time { .. } | Form::Whole { .. } | Form::Boolean | Form::Choice(_) | Form::Path)
+fn is_scalar(form: &ValueForm) -> bool {
+    matches!(
+        form,
+        ValueForm::Time { .. }
+            | ValueForm::Whole { .. }
+            | ValueForm::Boolean
+            | ValueForm::Choice(_)
+            | ValueForm::Path
+    )
 }
 
 /// The defaults that are plain values, as scripts see them.
@@ -1026,20 +1060,20 @@ fn failback_meaning(choice: AutoFailback) -> &'static str {
     }
 }
 
-fn refusal(row: &Directive, cure: &str) -> Fault {
-    let why = if let Status::Refused(why) = row.status { why } else { "it is refused" };
+fn refusal(row: &Directive, cure: &str) -> ConfigFault {
+    let why = if let DirectiveStatus::Refused(why) = row.status { why } else { "it is refused" };
     (format!("`{}` cannot be on: {why}", row.name), Some(cure.into()))
 }
 
 /// A value whose form is right.
-enum Checked {
+enum HaCfValue {
     Time(Duration),
     Number(u32),
     Truth(bool),
     Text,
 }
 
-impl Checked {
+impl HaCfValue {
     fn time(&self) -> Duration {
         if let Self::Time(time) = self { *time } else { Duration::ZERO }
     }
@@ -1053,78 +1087,80 @@ impl Checked {
     }
 }
 
-fn check_form(row: &Directive, text: &str) -> Result<Checked, Fault> {
+fn check_form(row: &Directive, text: &str) -> Result<HaCfValue, ConfigFault> {
     let wrong = |cure: String| Err((format!("`{}` is no value for `{}`", shown(text), row.name), Some(cure)));
     match &row.form {
-        Form::Time { min_ms } => match time(text)? {
+        ValueForm::Time { min_ms } => match time(text)? {
             time if time < Duration::from_millis(*min_ms) => wrong(format!("{min_ms} ms is the least")),
-            time => Ok(Checked::Time(time)),
+            time => Ok(HaCfValue::Time(time)),
         },
-        Form::Whole { min, max, .. } => match text.parse::<u32>() {
-            Ok(number) if (*min..=*max).contains(&number) => Ok(Checked::Number(number)),
+        ValueForm::Whole { min, max, .. } => match text.parse::<u32>() {
+            Ok(number) if (*min..=*max).contains(&number) => Ok(HaCfValue::Number(number)),
             _ => wrong(format!("write a number {}", row.form.bounds())),
         },
-        Form::Boolean => {
-            boolean(text).map_or_else(|| wrong("write `on` or `off`".into()), |is| Ok(Checked::Truth(is)))
+        ValueForm::Boolean => {
+            boolean(text).map_or_else(|| wrong("write `on` or `off`".into()), |is| Ok(HaCfValue::Truth(is)))
         }
         // If `on` and `off` are choices, all other words for them are accepted, too.
-        Form::Choice(words) => {
+        ValueForm::Choice(words) => {
             let is_known = words.iter().any(|word| text.eq_ignore_ascii_case(word));
             if is_known || (words.contains(&"off") && boolean(text).is_some()) {
-                return Ok(Checked::Text);
+                return Ok(HaCfValue::Text);
             }
             wrong(format!("write one of {}", words.join(", ")))
         }
-        Form::Path if !text.starts_with('/') => wrong("write an absolute path".into()),
-        Form::Path | Form::Each(_) | Form::Fields { .. } | Form::Line { .. } => Ok(Checked::Text),
+        ValueForm::Path if !text.starts_with('/') => wrong("write an absolute path".into()),
+        ValueForm::Path | ValueForm::Each(_) | ValueForm::Fields { .. } | ValueForm::Line { .. } => {
+            Ok(HaCfValue::Text)
+        }
     }
 }
 
-fn carried(entry: &Entry) -> String {
+fn carried(entry: &HaCfEntry) -> String {
     let values = entry.values.iter().map(|word| shown(&word.text)).collect::<Vec<_>>().join(" ");
     match entry.row.status {
-        Status::Accepted(why) => format!("accepted, no effect: {why}"),
+        DirectiveStatus::Accepted(why) => format!("accepted, no effect: {why}"),
         _ => format!("{}: {values}", entry.row.meaning),
     }
 }
 
 /// The port of a medium if it is the `udpport`; other media have their own.
-fn udpport(medium: &Medium) -> Option<u16> {
+fn udpport(medium: &R1Medium) -> Option<u16> {
     match medium {
-        Medium::Broadcast { port, .. } | Medium::Unicast { port, .. } => Some(*port),
-        Medium::Multicast { .. } | Medium::Serial { .. } => None,
+        R1Medium::Broadcast { port, .. } | R1Medium::Unicast { port, .. } => Some(*port),
+        R1Medium::Multicast { .. } | R1Medium::Serial { .. } => None,
     }
 }
 
-fn medium_meaning(medium: &Medium) -> String {
+fn medium_meaning(medium: &R1Medium) -> String {
     match medium {
-        Medium::Broadcast { port, .. } => format!("UDP broadcast, port {port}"),
-        Medium::Multicast { group, port, .. } => format!("UDP multicast to {group}, port {port}"),
-        Medium::Unicast { peer, port, .. } => format!("UDP to {peer}, port {port}"),
-        Medium::Serial { baud, .. } => format!("serial line, {baud} bits a second"),
+        R1Medium::Broadcast { port, .. } => format!("UDP broadcast, port {port}"),
+        R1Medium::Multicast { group, port, .. } => format!("UDP multicast to {group}, port {port}"),
+        R1Medium::Unicast { peer, port, .. } => format!("UDP to {peer}, port {port}"),
+        R1Medium::Serial { baud, .. } => format!("serial line, {baud} bits a second"),
     }
 }
 
 /// A fault, and the word that has it if it is not the first one.
-struct Bad {
-    fault: Fault,
-    field: Option<Word>,
+struct LineFault {
+    fault: ConfigFault,
+    field: Option<FileWord>,
 }
 
-impl Bad {
-    fn field(word: &Word, fault: Fault) -> Self {
+impl LineFault {
+    fn field(word: &FileWord, fault: ConfigFault) -> Self {
         Self { fault, field: Some(word.clone()) }
     }
 }
 
-impl From<Fault> for Bad {
-    fn from(fault: Fault) -> Self {
+impl From<ConfigFault> for LineFault {
+    fn from(fault: ConfigFault) -> Self {
         Self { fault, field: None }
     }
 }
 
 /// `mcast IF GROUP PORT TTL LOOP`, or `mcast6` alike.
-fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
+fn multicast(id: Id, entry: &HaCfEntry) -> Result<R1Medium, LineFault> {
     let [name, group, port, ttl, loopback] = entry.values.as_slice() else { return Err(too_much(entry)) };
     interface(&name.text)?;
     let group: IpAddr = match group.text.parse() {
@@ -1136,21 +1172,21 @@ fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
                 _ => "write one that begins with ff, such as ff05::694",
             };
             let message = format!("`{}` is no multicast group", shown(&group.text));
-            return Err(Bad::field(group, (message, Some(cure.into()))));
+            return Err(LineFault::field(group, (message, Some(cure.into()))));
         }
     };
-    let number = |word: &Word, what: &str, min: u16, max: u16| match word.text.parse::<u16>() {
+    let number = |word: &FileWord, what: &str, min: u16, max: u16| match word.text.parse::<u16>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => {
             let message = format!("`{}` is no {what}", shown(&word.text));
-            Err(Bad::field(word, (message, Some(format!("write {min} to {max}")))))
+            Err(LineFault::field(word, (message, Some(format!("write {min} to {max}")))))
         }
     };
     let port = number(port, "port", 1, u16::MAX)?;
     let ttl = number(ttl, "ttl", 0, 4)?;
     let loopback = number(loopback, "loop", 0, 1)? == 1;
     let ttl = u8::try_from(ttl).unwrap_or(4);
-    Ok(Medium::Multicast { interface: name.text.clone(), group, port, ttl, loopback })
+    Ok(R1Medium::Multicast { interface: name.text.clone(), group, port, ttl, loopback })
 }
 
 /// Whether a word could be a host's name (RFC 1123): it begins with a letter, or has a letter after its last dot.
@@ -1163,12 +1199,12 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label) && last.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-fn too_much(entry: &Entry) -> Bad {
+fn too_much(entry: &HaCfEntry) -> LineFault {
     let row = entry.row;
     let fault =
         (format!("`{}` says too much", row.name), Some(format!("write `{} {}`", row.name, row.form.usage())));
     match entry.values.last() {
-        Some(last) => Bad::field(last, fault),
+        Some(last) => LineFault::field(last, fault),
         None => fault.into(),
     }
 }

@@ -13,9 +13,12 @@ use alloc::{
 };
 
 use super::{
-    address::{Family, Fault, address, has_mask_for_broadcast, interface, is_bare, names_the_network, plain},
-    diag::{Diag, Place, Report, shown},
-    lines::{Line, Word, is_blank, lines, word},
+    address::{
+        AddressFamily, ConfigFault, address, has_mask_for_broadcast, interface, is_bare, names_the_network,
+        plain,
+    },
+    diag::{Diag, DiagReport, FilePlace, shown},
+    lines::{FileLine, FileWord, is_blank, lines, word},
     locum_toml::UNIT,
     value::{Shown, time},
 };
@@ -24,20 +27,20 @@ use crate::{
         identity::NodeIndex,
         resource::{Agent, Resource},
     },
-    r1::plan::Group,
+    r1::plan::R1Group,
 };
 
 /// The groups, and the places of their resources.
 #[derive(Default)]
-pub(super) struct Groups {
-    pub(super) groups: Vec<Group>,
+pub(super) struct HaresourcesGroups {
+    pub(super) groups: Vec<R1Group>,
     /// The place of each resource, by group.
-    pub(super) places: Vec<Vec<Place>>,
+    pub(super) places: Vec<Vec<FilePlace>>,
 }
 
 /// Reads the file. `nodes` are those of `ha.cf`; if there are none, the nodes of the lines are not checked.
-pub(super) fn read(text: &[u8], nodes: &[String], report: &mut Report) -> Groups {
-    let mut found = Groups::default();
+pub(super) fn read(text: &[u8], nodes: &[String], report: &mut DiagReport) -> HaresourcesGroups {
+    let mut found = HaresourcesGroups::default();
     for words in logical_lines(text, report) {
         line(&words, nodes, report, &mut found);
     }
@@ -53,9 +56,9 @@ pub(super) fn read(text: &[u8], nodes: &[String], report: &mut Report) -> Groups
 }
 
 /// The words of each line, with continuations joined. A line with a word that is not text is left out.
-fn logical_lines(text: &[u8], report: &mut Report) -> Vec<Vec<Word>> {
-    let mut joined: Vec<Vec<Word>> = Vec::new();
-    let mut current: Vec<(Vec<u8>, Place)> = Vec::new();
+fn logical_lines(text: &[u8], report: &mut DiagReport) -> Vec<Vec<FileWord>> {
+    let mut joined: Vec<Vec<FileWord>> = Vec::new();
+    let mut current: Vec<(Vec<u8>, FilePlace)> = Vec::new();
     let mut touches = false; // the last word ends at the backslash
     for line in lines(text, report) {
         let (line, continues) = without_backslash(line);
@@ -78,7 +81,7 @@ fn logical_lines(text: &[u8], report: &mut Report) -> Vec<Vec<Word>> {
     joined
 }
 
-fn close(current: &mut Vec<(Vec<u8>, Place)>, joined: &mut Vec<Vec<Word>>, report: &mut Report) {
+fn close(current: &mut Vec<(Vec<u8>, FilePlace)>, joined: &mut Vec<Vec<FileWord>>, report: &mut DiagReport) {
     let mut words = Vec::new();
     let mut whole = true;
     for (bytes, place) in current.drain(..) {
@@ -96,16 +99,16 @@ fn close(current: &mut Vec<(Vec<u8>, Place)>, joined: &mut Vec<Vec<Word>>, repor
 }
 
 /// The line without comment and line end, and whether the next line continues it.
-fn without_backslash(line: Line<'_>) -> (Line<'_>, bool) {
+fn without_backslash(line: FileLine<'_>) -> (FileLine<'_>, bool) {
     let line = line.uncommented();
     let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(line.bytes);
     match bytes.strip_suffix(b"\\") {
-        Some(bytes) => (Line { bytes, ..line }, true),
-        None => (Line { bytes, ..line }, false),
+        Some(bytes) => (FileLine { bytes, ..line }, true),
+        None => (FileLine { bytes, ..line }, false),
     }
 }
 
-fn line(words: &[Word], nodes: &[String], report: &mut Report, found: &mut Groups) {
+fn line(words: &[FileWord], nodes: &[String], report: &mut DiagReport, found: &mut HaresourcesGroups) {
     let Some((node, resources)) = words.split_first() else { return };
     let name = node.text.to_lowercase();
     let index = nodes.iter().position(|known| *known == name);
@@ -144,11 +147,11 @@ fn line(words: &[Word], nodes: &[String], report: &mut Report, found: &mut Group
     }
     // A line with a fault makes no usable group, but it can still be compared with other lines.
     let node = NodeIndex(index.unwrap_or(0));
-    found.groups.push(Group { node, key: first.text.clone(), resources: group });
+    found.groups.push(R1Group { node, key: first.text.clone(), resources: group });
     found.places.push(places);
 }
 
-fn bad_node(word: &Word, nodes: &[String], report: &Report) -> Diag {
+fn bad_node(word: &FileWord, nodes: &[String], report: &DiagReport) -> Diag {
     let all = nodes.iter().map(|node| shown(node)).collect::<Vec<_>>().join(", ");
     let message = format!("`{}` is no node of this cluster; ha.cf has {all}", shown(&word.text));
     let glued = nodes.iter().find_map(|node| {
@@ -180,7 +183,7 @@ pub(super) fn is_same_host(a: &str, b: &str) -> bool {
 ///
 /// # Errors
 /// The fault of the word, with its cure.
-fn written(text: &str) -> Result<Resource, Fault> {
+fn written(text: &str) -> Result<Resource, ConfigFault> {
     near_miss(text)?;
     let mut resource = match plain_form(text) {
         None => resource(text)?,
@@ -204,7 +207,7 @@ fn plain_form(text: &str) -> Option<(&str, String)> {
         None => ("", "IPaddr", text),
         Some((script, address)) => (&text[..script.len() + 2], script, address),
     };
-    let is_address = !before.is_empty() || is_bare(text) == Some(Family::V4);
+    let is_address = !before.is_empty() || is_bare(text) == Some(AddressFamily::V4);
     is_address.then(|| plain(address, script)).flatten().map(|plain| (before, plain))
 }
 
@@ -212,7 +215,7 @@ fn plain_form(text: &str) -> Option<(&str, String)> {
 const KNOWN: [&str; 4] = ["IPaddr", "IPaddr2", "IPv6addr", "SendArp"];
 
 /// Refuses a word that would mean something other than it seems.
-fn near_miss(text: &str) -> Result<(), Fault> {
+fn near_miss(text: &str) -> Result<(), ConfigFault> {
     if text == "\\" || text.ends_with('\\') {
         let message = "the backslash is not the end of the line, and joins nothing";
         return Err((message.into(), Some("take away what stands behind it, also blanks".into())));
@@ -232,7 +235,7 @@ fn near_miss(text: &str) -> Result<(), Fault> {
         return Err((message, Some(format!("write `{meant}::{}`", shown(rest)))));
     }
     // A script's name directly after an interface: the interface ends with the last digit.
-    if is_bare(text) == Some(Family::V4)
+    if is_bare(text) == Some(AddressFamily::V4)
         && let Some((address, _)) = text.split_once("::")
         && let Some(end) = address.rfind(|c: char| c.is_ascii_digit()).map(|at| at + 1)
         && end < address.len()
@@ -248,10 +251,10 @@ fn near_miss(text: &str) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The fault of the word, with its cure.
-pub(super) fn resource(text: &str) -> Result<Resource, Fault> {
+pub(super) fn resource(text: &str) -> Result<Resource, ConfigFault> {
     let (script, rest) = match is_bare(text) {
-        Some(Family::V6) => ("IPv6addr", Some(text)),
-        Some(Family::V4 | Family::Any) => ("IPaddr", Some(text)),
+        Some(AddressFamily::V6) => ("IPv6addr", Some(text)),
+        Some(AddressFamily::V4 | AddressFamily::Any) => ("IPaddr", Some(text)),
         None => text.split_once("::").map_or((text, None), |(script, rest)| (script, Some(rest))),
     };
     let args = rest.map(|rest| arguments(script, rest)).unwrap_or_default();
@@ -271,15 +274,15 @@ fn arguments<'a>(script: &str, rest: &'a str) -> Vec<&'a str> {
     }
 }
 
-pub(super) fn agent(script: &str, args: &[&str]) -> Result<Agent, Fault> {
+pub(super) fn agent(script: &str, args: &[&str]) -> Result<Agent, ConfigFault> {
     if script == "ocf" || script.starts_with("ocf:") {
         return ocf(script, args);
     }
     file_name(script, "a script")?;
     match script {
-        "IPaddr" => Ok(Agent::Address(address(only("IPaddr::ADDRESS", args)?, Family::V4)?)),
-        "IPaddr2" => Ok(Agent::Address(address(only("IPaddr2::ADDRESS", args)?, Family::Any)?)),
-        "IPv6addr" => Ok(Agent::Address(address(only("IPv6addr::ADDRESS", args)?, Family::V6)?)),
+        "IPaddr" => Ok(Agent::Address(address(only("IPaddr::ADDRESS", args)?, AddressFamily::V4)?)),
+        "IPaddr2" => Ok(Agent::Address(address(only("IPaddr2::ADDRESS", args)?, AddressFamily::Any)?)),
+        "IPv6addr" => Ok(Agent::Address(address(only("IPv6addr::ADDRESS", args)?, AddressFamily::V6)?)),
         "SendArp" => send_arp(args),
         "MailTo" => mail_to(args),
         "Delay" => delay(args),
@@ -296,16 +299,16 @@ pub(super) fn agent(script: &str, args: &[&str]) -> Result<Agent, Fault> {
     }
 }
 
-fn usage<T>(form: &str) -> Result<T, Fault> {
+fn usage<T>(form: &str) -> Result<T, ConfigFault> {
     Err((format!("this is not of the form `{form}`"), Some(format!("write it as `{form}`"))))
 }
 
-fn only<'a>(form: &str, args: &[&'a str]) -> Result<&'a str, Fault> {
+fn only<'a>(form: &str, args: &[&'a str]) -> Result<&'a str, ConfigFault> {
     if let [arg] = *args { Ok(arg) } else { usage(form) }
 }
 
 /// Refuses names that could lead out of a directory: they become parts of paths.
-fn file_name(name: &str, of: &str) -> Result<(), Fault> {
+fn file_name(name: &str, of: &str) -> Result<(), ConfigFault> {
     if let Some((host, bits)) = name.split_once('/')
         && host.contains('.')
         && !host.starts_with('.')
@@ -332,7 +335,7 @@ fn file_name(name: &str, of: &str) -> Result<(), Fault> {
 }
 
 /// `SendArp::ADDRESS[::IF]`; the address may also be `ip/if`.
-fn send_arp(args: &[&str]) -> Result<Agent, Fault> {
+fn send_arp(args: &[&str]) -> Result<Agent, ConfigFault> {
     const FORM: &str = "SendArp::ADDRESS::INTERFACE";
     let (text, named) = match *args {
         [text] => (text, None),
@@ -343,7 +346,7 @@ fn send_arp(args: &[&str]) -> Result<Agent, Fault> {
         Some((ip, name)) if !name.starts_with(|c: char| c.is_ascii_digit()) => (ip, Some(name)),
         _ => (text, None),
     };
-    let mut address = address(text, Family::Any)?;
+    let mut address = address(text, AddressFamily::Any)?;
     for name in [after_ip, named].into_iter().flatten() {
         interface(name)?;
         address.interface = Some(name.into());
@@ -352,7 +355,7 @@ fn send_arp(args: &[&str]) -> Result<Agent, Fault> {
 }
 
 /// `MailTo::ADDRESSES[::SUBJECT]`; commas separate the addresses, because a word has no blanks.
-fn mail_to(args: &[&str]) -> Result<Agent, Fault> {
+fn mail_to(args: &[&str]) -> Result<Agent, ConfigFault> {
     let (recipients, subject) = match *args {
         [recipients] => (recipients, None),
         [recipients, subject] => (recipients, Some(subject)),
@@ -369,7 +372,7 @@ fn mail_to(args: &[&str]) -> Result<Agent, Fault> {
 }
 
 /// `Delay::START[::STOP]`; STOP defaults to START.
-fn delay(args: &[&str]) -> Result<Agent, Fault> {
+fn delay(args: &[&str]) -> Result<Agent, ConfigFault> {
     let (start, stop) = match *args {
         [start] => (start, start),
         [start, stop] => (start, stop),
@@ -379,7 +382,7 @@ fn delay(args: &[&str]) -> Result<Agent, Fault> {
 }
 
 /// Reads a mount: `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`.
-fn filesystem(args: &[&str]) -> Result<Agent, Fault> {
+fn filesystem(args: &[&str]) -> Result<Agent, ConfigFault> {
     const FORM: &str = "Filesystem::DEVICE::DIRECTORY::TYPE::OPTIONS";
     let (device, directory, kind, options) = match *args {
         [device, directory] => (device, directory, "", ""),
@@ -400,7 +403,7 @@ fn filesystem(args: &[&str]) -> Result<Agent, Fault> {
 }
 
 /// Reads an OCF agent: `ocf:PROVIDER:TYPE[::name=value]*`.
-fn ocf(script: &str, args: &[&str]) -> Result<Agent, Fault> {
+fn ocf(script: &str, args: &[&str]) -> Result<Agent, ConfigFault> {
     const FORM: &str = "ocf:PROVIDER:TYPE::name=value";
     let parts = script.split(':').collect::<Vec<_>>();
     let [_, provider, kind] = *parts else {
@@ -466,7 +469,7 @@ pub(super) fn describe(resource: &Resource) -> String {
 }
 
 /// Remarks about resources that are allowed, but could be better.
-fn remarks(resource: &Resource, word: &Word, report: &mut Report) {
+fn remarks(resource: &Resource, word: &FileWord, report: &mut DiagReport) {
     let (Agent::Address(it) | Agent::SendArp(it)) = &resource.agent else { return };
     if let Some((before, plain)) = plain_form(&word.text) {
         let message =
@@ -497,9 +500,9 @@ fn remarks(resource: &Resource, word: &Word, report: &mut Report) {
 }
 
 /// Finds duplicates in the file: group keys and addresses must be unique, other resources should be.
-fn twice(found: &Groups, report: &mut Report) {
-    let mut keys: Vec<(&Group, &Place)> = Vec::new();
-    let mut members: Vec<(&Resource, &Place)> = Vec::new();
+fn twice(found: &HaresourcesGroups, report: &mut DiagReport) {
+    let mut keys: Vec<(&R1Group, &FilePlace)> = Vec::new();
+    let mut members: Vec<(&Resource, &FilePlace)> = Vec::new();
     for (group, places) in found.groups.iter().zip(&found.places) {
         for (at, (resource, place)) in group.resources.iter().zip(places).enumerate() {
             // A repeated key is an error of its own, below.
@@ -528,7 +531,11 @@ fn twice(found: &Groups, report: &mut Report) {
     }
 }
 
-fn same_resource(resource: &Resource, earlier: &[(&Resource, &Place)], report: &Report) -> Option<Diag> {
+fn same_resource(
+    resource: &Resource,
+    earlier: &[(&Resource, &FilePlace)],
+    report: &DiagReport,
+) -> Option<Diag> {
     if let Agent::Address(it) = &resource.agent {
         let is_same = |other: &Resource| matches!(&other.agent, Agent::Address(other) if other.ip == it.ip);
         let (_, place) = earlier.iter().find(|(other, _)| is_same(other))?;
@@ -548,13 +555,13 @@ mod tests {
     use super::*;
     use crate::config::diag::FileName;
 
-    fn parsed(text: &[u8]) -> (Groups, Vec<String>) {
+    fn parsed(text: &[u8]) -> (HaresourcesGroups, Vec<String>) {
         parsed_for(&["clustnode1", "clustnode2"], text)
     }
 
-    fn parsed_for(nodes: &[&str], text: &[u8]) -> (Groups, Vec<String>) {
+    fn parsed_for(nodes: &[&str], text: &[u8]) -> (HaresourcesGroups, Vec<String>) {
         let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-        let mut report = Report::new(FileName::Haresources);
+        let mut report = DiagReport::new(FileName::Haresources);
         let groups = read(text, &nodes, &mut report);
         (groups, report.diags.iter().map(ToString::to_string).collect())
     }
@@ -585,7 +592,7 @@ mod tests {
             ["0 10.0.0.1/24 10.0.0.1/24 httpd::a::b", "1 10.0.0.2 10.0.0.2 httpd"]
         );
         let at = |group: usize, member: usize| {
-            let place: &Place = &found.places[group][member];
+            let place: &FilePlace = &found.places[group][member];
             (place.line, place.column, &text[place.span.clone()])
         };
         assert_eq!(at(0, 0), (3, 14, &b"10.0.0.1/24"[..]));

@@ -13,12 +13,12 @@ use super::{
     value::Shown,
 };
 use crate::{
-    model::{identity::NodeIndex, logging::Logging, time::Written},
+    model::{identity::NodeIndex, logging::Logging, time::DurationText},
     native::{
         plan::NAME_BYTES_MAX,
-        timing::{PACE_MAX, PACE_MIN, Timing},
+        timing::{NativeTiming, PACE_MAX, PACE_MIN},
     },
-    r1::plan::{AutoFailback, Group, Link, Medium, Plan},
+    r1::plan::{AutoFailback, R1Group, R1Link, R1Medium, R1Plan},
 };
 
 /// An address of this host. It is needed because `ha.cf` names only the other node's address.
@@ -42,7 +42,7 @@ pub struct Imported {
 
 /// Writes the plan of heartbeat's files as `locum.toml`.
 #[must_use]
-pub fn import(plan: &Plan, own: &[OwnAddress]) -> Imported {
+pub fn import(plan: &R1Plan, own: &[OwnAddress]) -> Imported {
     let mut page = Page { text: String::new(), open: Vec::new(), changes: Vec::new() };
     page.line("# Made from ha.cf and haresources. `CHANGED` marks what means something else than before.");
     page.line(format!("cluster = {}", quoted(&name(&plan.cluster, &[]))));
@@ -97,10 +97,10 @@ impl Page {
         self.line(line);
     }
 
-    fn pace(&mut self, plan: &Plan) {
+    fn pace(&mut self, plan: &R1Plan) {
         let deadtime = plan.timing.deadtime;
         let pace = deadtime.clamp(PACE_MIN, PACE_MAX);
-        let beat = Timing::of(pace).beat;
+        let beat = NativeTiming::of(pace).beat;
         self.blank();
         if pace != deadtime {
             let (least, most) = (Shown(PACE_MIN), Shown(PACE_MAX));
@@ -112,11 +112,11 @@ impl Page {
             Shown(beat),
             Shown(plan.timing.keepalive)
         ));
-        self.line(format!("pace = {}", quoted(&Written(pace).to_string())));
+        self.line(format!("pace = {}", quoted(&DurationText(pace).to_string())));
         self.changed("the UDP port is 6940 where no `port` stands, so that heartbeat can run beside it.");
     }
 
-    fn nodes(&mut self, plan: &Plan, names: &[String], own: &[OwnAddress]) {
+    fn nodes(&mut self, plan: &R1Plan, names: &[String], own: &[OwnAddress]) {
         if plan.nodes.len() < 2 {
             self.open.push("heartbeat's files name one node, a native cluster has two or more".into());
         }
@@ -133,22 +133,22 @@ impl Page {
             );
         }
         for (link, end) in plan.links.iter().zip(&ends) {
-            if let Ends::Unknown(peer) = end {
+            if let ImportedEnds::Unknown(peer) = end {
                 self.changed(format!(
                     "the frames to {peer} go as broadcast over {}: this node's own address there is not known. For \
                      unicast write each node's address in its `links`.",
                     link.name
                 ));
             }
-            if link.media.len() > 1 && !link.is_serial() && !matches!(end, Ends::Addresses { .. }) {
+            if link.media.len() > 1 && !link.is_serial() && !matches!(end, ImportedEnds::Addresses { .. }) {
                 self.changed(format!("several media over {} are one link now.", link.name));
             }
         }
         for (index, node) in plan.nodes.iter().enumerate() {
             let links = names.iter().zip(plan.links.iter().zip(&ends)).map(|(name, (link, ends))| {
                 let end = match ends {
-                    Ends::Same | Ends::Unknown(_) => link.name.clone(),
-                    Ends::Addresses { mine, peer } => {
+                    ImportedEnds::Same | ImportedEnds::Unknown(_) => link.name.clone(),
+                    ImportedEnds::Addresses { mine, peer } => {
                         let ip = if NodeIndex(index) == plan.me { mine } else { peer };
                         ip.to_string()
                     }
@@ -163,10 +163,10 @@ impl Page {
         self.blank();
     }
 
-    fn links(&mut self, plan: &Plan, names: &[String]) {
+    fn links(&mut self, plan: &R1Plan, names: &[String]) {
         for (link, name) in plan.links.iter().zip(names) {
             match link.media.first() {
-                Some(Medium::Multicast { group, ttl, .. }) if !has_unicast(link) => {
+                Some(R1Medium::Multicast { group, ttl, .. }) if !has_unicast(link) => {
                     self.line(format!("[links.{}]", quoted(name)));
                     self.line(format!("multicast = {}", quoted(&group.to_string())));
                     if *ttl == 0 {
@@ -175,7 +175,7 @@ impl Page {
                     self.line(format!("ttl = {}", (*ttl).max(1)));
                     self.blank();
                 }
-                Some(Medium::Serial { baud, .. }) => {
+                Some(R1Medium::Serial { baud, .. }) => {
                     self.line(format!("[links.{}]", quoted(name)));
                     self.line(format!("baud = {baud}"));
                     self.blank();
@@ -185,7 +185,7 @@ impl Page {
         }
     }
 
-    fn defaults(&mut self, plan: &Plan) {
+    fn defaults(&mut self, plan: &R1Plan) {
         self.line("[defaults]");
         if plan.nodes.len() == 2 {
             self.line(r#"guard = "none""#);
@@ -199,8 +199,8 @@ impl Page {
         }
         let limits = plan.limits;
         self.changed("an operation that exceeds its limit has failed; heartbeat waits for ever.");
-        self.line(format!("start-limit = {}", quoted(&Written(limits.start).to_string())));
-        self.line(format!("stop-limit = {}", quoted(&Written(limits.stop).to_string())));
+        self.line(format!("start-limit = {}", quoted(&DurationText(limits.start).to_string())));
+        self.line(format!("stop-limit = {}", quoted(&DurationText(limits.stop).to_string())));
         self.comment(
             "heartbeat never asks what it has started; without the next line failed resources are noticed, started \
              again and moved",
@@ -209,7 +209,7 @@ impl Page {
         self.blank();
     }
 
-    fn group(&mut self, plan: &Plan, group: &Group, used: &mut Vec<String>) {
+    fn group(&mut self, plan: &R1Plan, group: &R1Group, used: &mut Vec<String>) {
         let named = group_name(group, used);
         used.push(named.clone());
         if named != group.key {
@@ -240,7 +240,7 @@ impl Page {
         self.blank();
     }
 
-    fn local(&mut self, plan: &Plan) {
+    fn local(&mut self, plan: &R1Plan) {
         self.line("[local]");
         let Logging { logfile, debugfile, facility, debug, .. } = &plan.logging;
         let texts = [
@@ -262,7 +262,7 @@ impl Page {
     }
 
     /// Lists the settings that have no counterpart.
-    fn left_out(&mut self, plan: &Plan) {
+    fn left_out(&mut self, plan: &R1Plan) {
         self.blank();
         for ping in &plan.pings {
             self.changed(format!("the ping node {} is not watched", ping.name));
@@ -290,7 +290,7 @@ impl Page {
 }
 
 /// How the nodes are connected to a link.
-enum Ends {
+enum ImportedEnds {
     /// By an interface or device of the same name on all nodes.
     Same,
     /// By addresses, of which both are known.
@@ -299,18 +299,18 @@ enum Ends {
     Unknown(IpAddr),
 }
 
-fn has_unicast(link: &Link) -> bool {
-    link.media.iter().any(|medium| matches!(medium, Medium::Unicast { .. }))
+fn has_unicast(link: &R1Link) -> bool {
+    link.media.iter().any(|medium| matches!(medium, R1Medium::Unicast { .. }))
 }
 
-fn ends(plan: &Plan, link: &Link, own: &[OwnAddress]) -> Ends {
+fn ends(plan: &R1Plan, link: &R1Link, own: &[OwnAddress]) -> ImportedEnds {
     let there = link.media.iter().filter_map(|medium| match medium {
-        Medium::Unicast { peer, .. } => Some(*peer),
+        R1Medium::Unicast { peer, .. } => Some(*peer),
         _ => None,
     });
     let is_own = |ip: &IpAddr| own.iter().any(|address| address.ip == *ip);
     let mut others = there.clone().filter(|ip| !is_own(ip));
-    let Some(peer) = others.next() else { return Ends::Same };
+    let Some(peer) = others.next() else { return ImportedEnds::Same };
     let is_alone = others.all(|ip| ip == peer);
     let here = own.iter().filter(|address| address.interface == link.name);
     let mine = there.clone().find(is_own).or_else(|| {
@@ -322,8 +322,8 @@ fn ends(plan: &Plan, link: &Link, own: &[OwnAddress]) -> Ends {
     let is_plain =
         is_alone && !matches!(peer, IpAddr::V6(ip) if ip.is_unicast_link_local()) && plan.nodes.len() == 2;
     match mine {
-        Some(mine) if is_plain => Ends::Addresses { mine, peer },
-        _ => Ends::Unknown(peer),
+        Some(mine) if is_plain => ImportedEnds::Addresses { mine, peer },
+        _ => ImportedEnds::Unknown(peer),
     }
 }
 
@@ -347,7 +347,7 @@ fn name(text: &str, used: &[String]) -> String {
 }
 
 /// Names a group after its first resource that is not an address, or else after its address.
-fn group_name(group: &Group, used: &[String]) -> String {
+fn group_name(group: &R1Group, used: &[String]) -> String {
     let is_address = |script: &str| matches!(script, "IPaddr" | "IPaddr2" | "IPv6addr");
     let service = group.resources.iter().find(|resource| !is_address(&resource.script));
     let text = match service {
@@ -357,7 +357,7 @@ fn group_name(group: &Group, used: &[String]) -> String {
     name(text.split('/').next().unwrap_or_default(), used)
 }
 
-fn link_names(links: &[Link]) -> Vec<String> {
+fn link_names(links: &[R1Link]) -> Vec<String> {
     let mut names = Vec::new();
     for link in links {
         let last = link.name.rsplit('/').next().unwrap_or_default();

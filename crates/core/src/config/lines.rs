@@ -3,7 +3,7 @@
 use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
-use super::diag::{Diag, Place, Report};
+use super::diag::{Diag, DiagReport, FilePlace};
 use crate::model::note::Escaped;
 
 /// Longest line, without its line end (`docs/heartbeat.md`, section 2).
@@ -13,7 +13,7 @@ pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// One line without its line end, or the part of it that counts.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'a> {
+pub(super) struct FileLine<'a> {
     /// Line number, counted from 1.
     pub(super) number: usize,
     /// Offset of its first byte in the file.
@@ -23,13 +23,13 @@ pub(super) struct Line<'a> {
 
 /// A word as text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct FileWord {
     pub(super) text: String,
-    pub(super) place: Place,
+    pub(super) place: FilePlace,
 }
 
 /// The lines that are not too long; a longer one causes an error. A file that is too large has no lines.
-pub(super) fn lines<'a>(text: &'a [u8], report: &mut Report) -> Vec<Line<'a>> {
+pub(super) fn lines<'a>(text: &'a [u8], report: &mut DiagReport) -> Vec<FileLine<'a>> {
     if text.len() > FILE_BYTES_MAX {
         report.add(report.error(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
         return Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn lines<'a>(text: &'a [u8], report: &mut Report) -> Vec<Line<'a>> {
     let mut start = 0;
     let mut lines = Vec::new();
     for (index, bytes) in text.split(|&byte| byte == b'\n').enumerate() {
-        let line = Line { number: index + 1, start, bytes };
+        let line = FileLine { number: index + 1, start, bytes };
         start += bytes.len() + 1;
         if bytes.len() <= LINE_BYTES_MAX {
             lines.push(line);
@@ -63,7 +63,7 @@ pub(super) fn is_blank_or_comma(byte: u8) -> bool {
     is_blank(byte) || byte == b','
 }
 
-impl<'a> Line<'a> {
+impl<'a> FileLine<'a> {
     /// Returns the line without its comment.
     pub(super) fn uncommented(self) -> Self {
         let end = self.bytes.iter().position(|&byte| byte == b'#').unwrap_or(self.bytes.len());
@@ -71,14 +71,14 @@ impl<'a> Line<'a> {
     }
 
     /// The place of a part of this line in the file.
-    pub(super) fn place(self, part: Range<usize>) -> Place {
+    pub(super) fn place(self, part: Range<usize>) -> FilePlace {
         let characters = self.bytes[..part.start].iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
         let span = self.start + part.start..self.start + part.end;
-        Place { line: self.number, column: characters + 1, span }
+        FilePlace { line: self.number, column: characters + 1, span }
     }
 
     /// The place from the first to the last byte that is not blank.
-    pub(super) fn whole(self) -> Place {
+    pub(super) fn whole(self) -> FilePlace {
         let first = self.bytes.iter().position(|&byte| !is_blank(byte)).unwrap_or(0);
         let last = self.bytes.iter().rposition(|&byte| !is_blank(byte)).map_or(first, |last| last + 1);
         self.place(first..last)
@@ -106,7 +106,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When it is not UTF-8, or has a control character: this would be no name, and would do harm in a log.
-    pub(super) fn word(self, part: Range<usize>, report: &Report) -> Result<Word, Diag> {
+    pub(super) fn word(self, part: Range<usize>, report: &DiagReport) -> Result<FileWord, Diag> {
         let place = self.place(part.clone());
         word(&self.bytes[part], place, report)
     }
@@ -120,7 +120,7 @@ pub(super) fn is_pasted_blank(c: char) -> bool {
 }
 
 /// Bytes as a word; see [`Line::word`].
-pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, Diag> {
+pub(super) fn word(bytes: &[u8], place: FilePlace, report: &DiagReport) -> Result<FileWord, Diag> {
     match core::str::from_utf8(bytes) {
         Ok(text) if text.starts_with('\u{feff}') => {
             let mut diag = report.error("there is a byte order mark, as editors of other systems write it");
@@ -137,7 +137,7 @@ pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, 
             diag.text = format!("{}", Escaped(bytes));
             Err(diag.at(&place).cure("retype the blanks of this line"))
         }
-        Ok(text) if !text.chars().any(char::is_control) => Ok(Word { text: text.into(), place }),
+        Ok(text) if !text.chars().any(char::is_control) => Ok(FileWord { text: text.into(), place }),
         _ => {
             let mut diag = report.error("this is not text: it holds a control character or is not UTF-8");
             diag.text = format!("{}", Escaped(bytes));

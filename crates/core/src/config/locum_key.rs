@@ -5,10 +5,10 @@
 use alloc::{format, vec::Vec};
 
 use super::{
-    diag::{Diag, FileName, Report},
+    diag::{Diag, DiagReport, FileName},
     lines::{is_blank, lines},
 };
-use crate::model::keys::{Key, Keys, Method};
+use crate::model::keys::{AuthMethod, Key, Keys};
 
 /// Length of a key in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -16,7 +16,7 @@ pub const KEY_BYTES: usize = 32;
 /// Reads the file. Returns no keys if anything is wrong with it. Keys are numbered in their order, from 0.
 #[must_use]
 pub fn read(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
-    let mut report = Report::new(FileName::LocumKey);
+    let mut report = DiagReport::new(FileName::LocumKey);
     let mut keys: Vec<Key> = Vec::new();
     for line in lines(text, &mut report) {
         let parts = line.uncommented().parts(is_blank);
@@ -45,7 +45,7 @@ pub fn read(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
                 .add(diag.cure("remove the oldest, below: the first signs, the second is still understood"));
             break;
         }
-        keys.push(Key { number, method: Method::Sha256, secret: secret.into() });
+        keys.push(Key { number, method: AuthMethod::Sha256, secret: secret.into() });
     }
     if keys.is_empty() && !report.failed() {
         report.add(report.error("there is no key").cure("make one with `locum keygen`"));
@@ -85,7 +85,7 @@ mod tests {
     const A: &str = "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
     const B: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
-    fn said(text: &str) -> Vec<String> {
+    fn diagnostics(text: &str) -> Vec<String> {
         let (keys, diags) = read(text.as_bytes());
         assert_eq!(keys.is_none(), !diags.is_empty());
         diags.iter().map(ToString::to_string).collect()
@@ -98,10 +98,12 @@ mod tests {
         assert_eq!(new.signing().secret[..2], [0xff, 0xee]);
         let parts = [&b"frame"[..]];
         let stamp = old.sign(parts);
-        let claimed = crate::framing::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
+        let claimed =
+            crate::framing::auth::ClaimedStamp { number: stamp.number, token: stamp.token.as_bytes() };
         assert!(new.verify(claimed, parts).is_ok());
         let stamp = new.sign(parts);
-        let claimed = crate::framing::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
+        let claimed =
+            crate::framing::auth::ClaimedStamp { number: stamp.number, token: stamp.token.as_bytes() };
         assert!(old.verify(claimed, parts).is_err());
     }
 
@@ -119,7 +121,7 @@ mod tests {
                 "locum.key:3:1: error: there are more than two keys",
             ),
         ] {
-            let said = said(&text);
+            let said = diagnostics(&text);
             assert!(said.len() == 1 && said[0].starts_with(message), "{said:?}");
             assert!(!said[0].contains("2233") && !said[0].contains("ddcc"), "{said:?}");
         }

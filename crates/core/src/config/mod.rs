@@ -22,17 +22,17 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::IpAddr;
 
 pub use changes::Changes;
-pub use diag::{Diag, Explained, FileName, Place, Severity};
+pub use diag::{Diag, Explained, FileName, FilePlace, Severity};
 
 use crate::{
     model::{identity::NodeIndex, keys::Keys},
-    r1::plan::{Limits, Plan},
+    r1::plan::{R1Limits, R1Plan},
 };
-use diag::Report;
+use diag::DiagReport;
 
 /// The texts of the files; `None` for a missing file.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Files<'a> {
+pub struct HaFiles<'a> {
     pub ha_cf: Option<&'a [u8]>,
     pub authkeys: Option<&'a [u8]>,
     pub haresources: Option<&'a [u8]>,
@@ -43,10 +43,10 @@ const HEARTBEATS_PORT: u16 = 694;
 
 /// Settings that do not come from the files.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct CheckOptions {
     /// The port without `udpport`: that of the service `ha-cluster`, or 694.
     pub udp_port: u16,
-    pub limits: Limits,
+    pub limits: R1Limits,
     /// Whether the node's name was given explicitly; otherwise it is this host's name.
     pub is_named: bool,
     /// Resolves a host's name where heartbeat does.
@@ -56,19 +56,19 @@ pub struct Options {
 /// Resolves a host name; the flag asks for IPv6 (`true`) or IPv4, if that matters.
 pub type Resolve = fn(&str, Option<bool>) -> Option<IpAddr>;
 
-impl Default for Options {
+impl Default for CheckOptions {
     fn default() -> Self {
-        Self { udp_port: HEARTBEATS_PORT, limits: Limits::default(), is_named: false, resolve: |_, _| None }
+        Self { udp_port: HEARTBEATS_PORT, limits: R1Limits::default(), is_named: false, resolve: |_, _| None }
     }
 }
 
 /// The result of checking the files.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub struct CheckedHaFiles {
     /// The plan, if `ha.cf` and `haresources` have no error.
-    pub plan: Option<Plan>,
+    pub plan: Option<R1Plan>,
     /// The plan as far as it could be read, even with errors. Use it to examine the host, never to start.
-    pub draft: Option<Plan>,
+    pub draft: Option<R1Plan>,
     /// The keys, if `authkeys` has no error.
     pub keys: Option<Keys>,
     /// Errors, warnings and remarks, by file and line.
@@ -79,19 +79,19 @@ pub struct Checked {
     /// and the name.
     pub parameters: BTreeMap<String, String>,
     /// The places of the parts of the plan.
-    pub places: Places,
+    pub places: HaPlaces,
 }
 
 /// The places of the parts of a plan in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct HaPlaces {
     /// The place of each medium in `ha.cf`, by link.
-    pub media: Vec<Vec<Place>>,
+    pub media: Vec<Vec<FilePlace>>,
     /// The place of each resource in `haresources`, by group.
-    pub resources: Vec<Vec<Place>>,
+    pub resources: Vec<Vec<FilePlace>>,
 }
 
-impl Checked {
+impl CheckedHaFiles {
     /// Whether there is an error: the daemon does not start with these files on this host.
     #[must_use]
     pub fn failed(&self) -> bool {
@@ -109,11 +109,11 @@ pub fn node_name(nodeinfo: Option<&[u8]>, host_name: &str) -> String {
 
 /// Reads all three files as the node `node_name`.
 #[must_use]
-pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
+pub fn check(files: &HaFiles<'_>, node_name: &str, options: &CheckOptions) -> CheckedHaFiles {
     let me = node_name.to_lowercase();
-    let mut cf = Report::new(FileName::HaCf);
-    let mut resources = Report::new(FileName::Haresources);
-    let mut keys_report = Report::new(FileName::Authkeys);
+    let mut cf = DiagReport::new(FileName::HaCf);
+    let mut resources = DiagReport::new(FileName::Haresources);
+    let mut keys_report = DiagReport::new(FileName::Authkeys);
     let settings = files.ha_cf.map(|text| ha_cf::read(text, &me, options, &mut cf));
     if settings.is_none() {
         let cure =
@@ -135,10 +135,10 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
     }
     let parameters = settings.as_ref().map(|settings| settings.parameters.clone()).unwrap_or_default();
     let is_good = me.is_some() && !cf.failed() && !resources.failed();
-    let mut places = Places::default();
+    let mut places = HaPlaces::default();
     let draft = settings.zip(groups).map(|(settings, groups)| {
-        places = Places { media: settings.media_places, resources: groups.places };
-        Plan {
+        places = HaPlaces { media: settings.media_places, resources: groups.places };
+        R1Plan {
             cluster: settings.cluster,
             nodes: settings.nodes,
             me: NodeIndex(me.unwrap_or_default()),
@@ -160,12 +160,12 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
     });
     let (diags, explained) = merged([cf, keys_report, resources]);
     let plan = draft.clone().filter(|_| is_good);
-    Checked { plan, draft, keys, diags, explained, parameters, places }
+    CheckedHaFiles { plan, draft, keys, diags, explained, parameters, places }
 }
 
 /// The plan of all three files as the node `node_name`; `None` if any of them has an error.
 #[must_use]
-pub fn plan(files: &Files<'_>, node_name: &str, options: &Options) -> (Option<Plan>, Vec<Diag>) {
+pub fn plan(files: &HaFiles<'_>, node_name: &str, options: &CheckOptions) -> (Option<R1Plan>, Vec<Diag>) {
     let checked = check(files, node_name, options);
     let plan = if checked.failed() { None } else { checked.plan };
     (plan, checked.diags)
@@ -174,7 +174,7 @@ pub fn plan(files: &Files<'_>, node_name: &str, options: &Options) -> (Option<Pl
 /// Reads `authkeys` alone, as a running daemon reads it again.
 #[must_use]
 pub fn keys(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
-    let mut report = Report::new(FileName::Authkeys);
+    let mut report = DiagReport::new(FileName::Authkeys);
     let keys = authkeys::read(text, &mut report);
     (keys, report.diags)
 }
@@ -186,7 +186,7 @@ pub fn failed(diags: &[Diag]) -> bool {
 }
 
 /// The diagnostics and explanations of all files, by file and line.
-fn merged(reports: [Report; 3]) -> (Vec<Diag>, Vec<Explained>) {
+fn merged(reports: [DiagReport; 3]) -> (Vec<Diag>, Vec<Explained>) {
     let mut diags = Vec::new();
     let mut explained = Vec::new();
     for report in reports {

@@ -4,7 +4,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use crate::model::time::{Duration, UNITS, Written};
+use crate::model::time::{Duration, DurationText, UNITS};
 
 /// Longest time in a file; a longer one is a typing error.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -86,7 +86,10 @@ pub(super) fn united_time(text: &str) -> Result<Duration, (String, Option<String
     };
     match u64::try_from(scaled(whole, decimals, size)).map(Duration::from_nanos) {
         Ok(time) if time <= TIME_MAX => Ok(time),
-        _ => Err((format!("this is longer than {}", Written(TIME_MAX)), Some("write a shorter time".into()))),
+        _ => Err((
+            format!("this is longer than {}", DurationText(TIME_MAX)),
+            Some("write a shorter time".into()),
+        )),
     }
 }
 
@@ -189,7 +192,7 @@ mod tests {
         ] {
             let time = united_time(text).unwrap();
             assert_eq!(time.as_nanos(), nanos, "{text}");
-            assert_eq!(Written(time).to_string(), written);
+            assert_eq!(DurationText(time).to_string(), written);
             assert_eq!(united_time(written), Ok(time));
         }
     }

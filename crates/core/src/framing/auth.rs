@@ -14,19 +14,19 @@ use sha2::Sha256;
 use crate::model::{
     action::ClaimProof,
     breakage::{self, Breakage},
-    keys::{Key, Keys, Method},
+    keys::{AuthMethod, Key, Keys},
 };
 
 /// Hex digits of the longest token.
 pub const TOKEN_DIGITS_MAX: usize = 64;
 
 /// The method whose tokens have this length: all differ in length.
-fn method_of(token: &[u8]) -> Option<Method> {
+fn method_of(token: &[u8]) -> Option<AuthMethod> {
     match token.len() {
-        1..=8 => Some(Method::Crc),
-        32 => Some(Method::Md5),
-        40 => Some(Method::Sha1),
-        64 => Some(Method::Sha256),
+        1..=8 => Some(AuthMethod::Crc),
+        32 => Some(AuthMethod::Md5),
+        40 => Some(AuthMethod::Sha1),
+        64 => Some(AuthMethod::Sha256),
         _ => None,
     }
 }
@@ -35,10 +35,10 @@ impl Key {
     /// The token over these bytes, which may come in pieces.
     pub fn token<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Token {
         match self.method {
-            Method::Crc => Token::of_crc(crc(parts)),
-            Method::Md5 => Token::of_digest(&self.mac::<Hmac<Md5>>(parts).finalize().into_bytes()),
-            Method::Sha1 => Token::of_digest(&self.mac::<Hmac<Sha1>>(parts).finalize().into_bytes()),
-            Method::Sha256 => Token::of_digest(&self.mac::<Hmac<Sha256>>(parts).finalize().into_bytes()),
+            AuthMethod::Crc => Token::of_crc(crc(parts)),
+            AuthMethod::Md5 => Token::of_digest(&self.mac::<Hmac<Md5>>(parts).finalize().into_bytes()),
+            AuthMethod::Sha1 => Token::of_digest(&self.mac::<Hmac<Sha1>>(parts).finalize().into_bytes()),
+            AuthMethod::Sha256 => Token::of_digest(&self.mac::<Hmac<Sha256>>(parts).finalize().into_bytes()),
         }
     }
 
@@ -52,16 +52,16 @@ impl Key {
 
     /// Whether this key makes that token over these bytes. The time that it takes tells nothing about the right token.
     fn makes<'a>(&self, token: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> bool {
-        if self.method == Method::Crc {
+        if self.method == AuthMethod::Crc {
             return Token::of_crc(crc(parts)).as_bytes() == token; // crc has no secret that the time could tell
         }
         let mut buffer = [0; TOKEN_DIGITS_MAX / 2];
         let Some(digest) = unhex(token, &mut buffer) else { return false };
         match self.method {
-            Method::Crc => false,
-            Method::Md5 => self.mac::<Hmac<Md5>>(parts).verify_slice(digest).is_ok(),
-            Method::Sha1 => self.mac::<Hmac<Sha1>>(parts).verify_slice(digest).is_ok(),
-            Method::Sha256 => self.mac::<Hmac<Sha256>>(parts).verify_slice(digest).is_ok(),
+            AuthMethod::Crc => false,
+            AuthMethod::Md5 => self.mac::<Hmac<Md5>>(parts).verify_slice(digest).is_ok(),
+            AuthMethod::Sha1 => self.mac::<Hmac<Sha1>>(parts).verify_slice(digest).is_ok(),
+            AuthMethod::Sha256 => self.mac::<Hmac<Sha256>>(parts).verify_slice(digest).is_ok(),
         }
     }
 
@@ -99,7 +99,7 @@ impl Keys {
     /// Why no key of ours makes this token.
     pub fn verify<'a>(
         &self,
-        stamp: Claimed<'_>,
+        stamp: ClaimedStamp<'_>,
         parts: impl IntoIterator<Item = &'a [u8]> + Clone,
     ) -> Result<u8, StampFault> {
         let Some(method) = method_of(stamp.token) else { return Err(StampFault::Form) };
@@ -115,12 +115,12 @@ impl Keys {
         if breakage::is(Breakage::NoAuthentication) {
             return Ok(stamp.number);
         }
-        let (ours, theirs) = (Label::of(signing), Label { number: stamp.number, method });
+        let (ours, theirs) = (KeyLabel::of(signing), KeyLabel { number: stamp.number, method });
         Err(match named {
             None => StampFault::UnknownNumber { ours, theirs },
             Some(key) if key.number != signing.number => StampFault::OtherSigning { ours, theirs },
             Some(key) if key.method != method => StampFault::OtherMethod { ours, theirs },
-            Some(_) if method == Method::Crc => StampFault::Damaged,
+            Some(_) if method == AuthMethod::Crc => StampFault::Damaged,
             Some(_) => StampFault::OtherKey { theirs },
         })
     }
@@ -141,14 +141,14 @@ impl fmt::Display for Stamp {
 
 /// The stamp found on a frame: well-formed, but not yet verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed<'a> {
+pub struct ClaimedStamp<'a> {
     /// The key's number, as the frame gives it.
     pub number: u8,
     /// The token, as the frame gives it.
     pub token: &'a [u8],
 }
 
-impl<'a> Claimed<'a> {
+impl<'a> ClaimedStamp<'a> {
     /// Reads `NUMBER TOKEN`: a decimal number below 16, one blank, up to 64 lower-case hex digits.
     #[must_use]
     pub fn read(text: &'a [u8]) -> Option<Self> {
@@ -166,18 +166,18 @@ impl<'a> Claimed<'a> {
 
 /// A key's number and method, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Label {
+pub struct KeyLabel {
     pub number: u8,
-    pub method: Method,
+    pub method: AuthMethod,
 }
 
-impl Label {
+impl KeyLabel {
     fn of(key: &Key) -> Self {
         Self { number: key.number, method: key.method }
     }
 }
 
-impl fmt::Display for Label {
+impl fmt::Display for KeyLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.number, self.method)
     }
@@ -191,19 +191,19 @@ pub enum StampFault {
     Form,
     /// The number is not in our `authkeys`.
     #[error("key number {} unknown: the frame is signed with {theirs}, this node signs with {ours}", theirs.number)]
-    UnknownNumber { ours: Label, theirs: Label },
+    UnknownNumber { ours: KeyLabel, theirs: KeyLabel },
     /// The frame names a key that we have but do not sign with, and ours of that number is another key.
     #[error("this node signs with {ours}, the frame with {theirs}, which is another key here")]
-    OtherSigning { ours: Label, theirs: Label },
+    OtherSigning { ours: KeyLabel, theirs: KeyLabel },
     /// The number is that of our signing key, the method is not.
     #[error("other method: this node signs with {ours}, the frame with {theirs}")]
-    OtherMethod { ours: Label, theirs: Label },
+    OtherMethod { ours: KeyLabel, theirs: KeyLabel },
     /// The checksum is wrong. It has no key, so another key cannot be the reason.
     #[error("the frame is damaged: its crc is wrong")]
     Damaged,
     /// Number and method are those of our signing key, but the token is not.
     #[error("same method, other key: number {theirs} is not the same on both nodes, or the frame is damaged")]
-    OtherKey { theirs: Label },
+    OtherKey { theirs: KeyLabel },
 }
 
 /// A token: lower-case hex digits.
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use crate::model::keys::KeysFault;
 
-    fn key(number: u8, method: Method, secret: &str) -> Key {
+    fn key(number: u8, method: AuthMethod, secret: &str) -> Key {
         Key { number, method, secret: secret.as_bytes().to_vec() }
     }
 
@@ -310,15 +310,19 @@ mod tests {
         // RFC 2202 (MD5 and SHA-1, case 2), RFC 4231 (SHA-256, case 2).
         let text = b"what do ya want for nothing?".as_slice();
         let token = |method| key(1, method, "Jefe").token([&text[..5], &text[5..]]).as_str().to_string();
-        assert_eq!(token(Method::Md5), "750c783e6ab0b503eaa86e310a5db738");
-        assert_eq!(token(Method::Sha1), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
-        assert_eq!(token(Method::Sha256), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(token(AuthMethod::Md5), "750c783e6ab0b503eaa86e310a5db738");
+        assert_eq!(token(AuthMethod::Sha1), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
+        assert_eq!(
+            token(AuthMethod::Sha256),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
     }
 
     #[test]
     fn a_proof_is_the_beginning_of_the_published_vector() {
         let keys =
-            Keys::new(1, vec![key(1, Method::Sha256, "Jefe"), key(2, Method::Sha256, "other")]).unwrap();
+            Keys::new(1, vec![key(1, AuthMethod::Sha256, "Jefe"), key(2, AuthMethod::Sha256, "other")])
+                .unwrap();
         let text = b"what do ya want for nothing?".as_slice();
         let proof = keys.claim_proof([&text[..9], &text[9..]]);
         assert_eq!(proof.0[..4], [0x5b, 0xdc, 0xc1, 0x46]);
@@ -341,15 +345,15 @@ mod tests {
 
     #[test]
     fn keys_are_checked() {
-        let crc = || key(1, Method::Crc, "");
-        let sha1 = |number| key(number, Method::Sha1, "x");
+        let crc = || key(1, AuthMethod::Crc, "");
+        let sha1 = |number| key(number, AuthMethod::Sha1, "x");
         let fault = |signing, keys| Keys::new(signing, keys).unwrap_err();
         assert_eq!(fault(1, vec![]), KeysFault::SigningUnknown { number: 1 });
         assert_eq!(fault(2, vec![crc()]), KeysFault::SigningUnknown { number: 2 });
         assert_eq!(fault(1, vec![crc(), sha1(1)]), KeysFault::Twice { number: 1 });
         assert_eq!(fault(16, vec![sha1(16)]), KeysFault::NumberTooHigh { number: 16 });
-        assert_eq!(fault(1, vec![key(1, Method::Crc, "x")]), KeysFault::SecretForbidden { number: 1 });
-        let none = fault(1, vec![key(1, Method::Md5, "")]);
+        assert_eq!(fault(1, vec![key(1, AuthMethod::Crc, "x")]), KeysFault::SecretForbidden { number: 1 });
+        let none = fault(1, vec![key(1, AuthMethod::Md5, "")]);
         assert_eq!(none.to_string(), "key number 1: method md5 needs a key");
         assert_eq!(Keys::new(2, vec![crc(), sha1(2)]).unwrap().signing(), &sha1(2));
     }
@@ -357,14 +361,14 @@ mod tests {
     #[test]
     fn a_rolling_change_of_keys_never_loses_a_frame() {
         let frame = || [b"a frame".as_slice()];
-        let (old, new) = (key(1, Method::Crc, ""), key(2, Method::Sha1, "secret"));
+        let (old, new) = (key(1, AuthMethod::Crc, ""), key(2, AuthMethod::Sha1, "secret"));
         let before = Keys::new(1, vec![old.clone(), new.clone()]).unwrap();
         let after = Keys::new(2, vec![old, new.clone()]).unwrap();
         let renumbered = Keys::new(7, vec![Key { number: 7, ..new }]).unwrap();
         for (sender, receiver, by) in [(&before, &after, 1), (&after, &before, 2), (&renumbered, &before, 2)]
         {
             let stamp = sender.sign(frame()).to_string();
-            let claimed = Claimed::read(stamp.as_bytes()).unwrap();
+            let claimed = ClaimedStamp::read(stamp.as_bytes()).unwrap();
             assert_eq!(receiver.verify(claimed, frame()), Ok(by));
             assert!(receiver.verify(claimed, [b"another".as_slice()]).is_err());
         }
@@ -375,44 +379,46 @@ mod tests {
         let fault = |ours: Vec<Key>, theirs: Key| {
             let stamp = Keys::new(theirs.number, vec![theirs]).unwrap().sign([b"x".as_slice()]).to_string();
             let keys = Keys::new(ours[0].number, ours).unwrap();
-            keys.verify(Claimed::read(stamp.as_bytes()).unwrap(), [b"x".as_slice()]).unwrap_err().to_string()
+            keys.verify(ClaimedStamp::read(stamp.as_bytes()).unwrap(), [b"x".as_slice()])
+                .unwrap_err()
+                .to_string()
         };
-        let (sha1, md5) = (|| key(1, Method::Sha1, "a"), || key(2, Method::Md5, "b"));
+        let (sha1, md5) = (|| key(1, AuthMethod::Sha1, "a"), || key(2, AuthMethod::Md5, "b"));
         assert_eq!(
             fault(vec![sha1()], md5()),
             "key number 2 unknown: the frame is signed with 2 (md5), this node signs with 1 (sha1)"
         );
         assert_eq!(
-            fault(vec![sha1(), key(2, Method::Md5, "c")], md5()),
+            fault(vec![sha1(), key(2, AuthMethod::Md5, "c")], md5()),
             "this node signs with 1 (sha1), the frame with 2 (md5), which is another key here"
         );
         assert_eq!(
-            fault(vec![sha1()], key(1, Method::Md5, "a")),
+            fault(vec![sha1()], key(1, AuthMethod::Md5, "a")),
             "other method: this node signs with 1 (sha1), the frame with 1 (md5)"
         );
-        let crc = Keys::new(1, vec![key(1, Method::Crc, "")]).unwrap();
-        let damaged = crc.verify(Claimed { number: 1, token: b"0" }, [b"x".as_slice()]);
+        let crc = Keys::new(1, vec![key(1, AuthMethod::Crc, "")]).unwrap();
+        let damaged = crc.verify(ClaimedStamp { number: 1, token: b"0" }, [b"x".as_slice()]);
         assert_eq!(damaged.unwrap_err().to_string(), "the frame is damaged: its crc is wrong");
         assert_eq!(
-            fault(vec![sha1()], key(1, Method::Sha1, "b")),
+            fault(vec![sha1()], key(1, AuthMethod::Sha1, "b")),
             "same method, other key: number 1 (sha1) is not the same on both nodes, or the frame is damaged"
         );
     }
 
     #[test]
     fn stamps_are_read_strictly() {
-        assert_eq!(Claimed::read(b"15 0af"), Some(Claimed { number: 15, token: b"0af" }));
+        assert_eq!(ClaimedStamp::read(b"15 0af"), Some(ClaimedStamp { number: 15, token: b"0af" }));
         for bad in ["", "1", "1 ", " 1 ab", "16 ab", "01 ab", "1  ab", "1 AB", "1 ab ", "-1 ab", "1 xyz"] {
-            assert_eq!(Claimed::read(bad.as_bytes()), None, "{bad:?}");
+            assert_eq!(ClaimedStamp::read(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(Claimed::read(&[b'1'; 80]), None);
+        assert_eq!(ClaimedStamp::read(&[b'1'; 80]), None);
         let long = [b"1 ".as_slice(), &[b'a'; 65]].concat();
-        assert_eq!(Claimed::read(&long), None);
+        assert_eq!(ClaimedStamp::read(&long), None);
     }
 
     #[test]
     fn debug_keeps_the_secret() {
-        let keys = Keys::new(3, vec![key(3, Method::Sha1, "hunter2")]).unwrap();
+        let keys = Keys::new(3, vec![key(3, AuthMethod::Sha1, "hunter2")]).unwrap();
         assert_eq!(alloc::format!("{keys:?}"), "Keys { signing: 0, keys: [Key(3 sha1)] }");
     }
 }

@@ -6,8 +6,8 @@ use alloc::{borrow::Cow, vec::Vec};
 use base64ct::{Base64, Encoding as _};
 
 use super::{
-    auth::Claimed,
-    frame::{FRAME_BYTES_MAX, Field, Kind, Refusal, field_name},
+    auth::ClaimedStamp,
+    frame::{FRAME_BYTES_MAX, Field, FieldKind, FrameRefusal, field_name},
 };
 
 pub(crate) const OPEN: &[u8] = b">>>\n";
@@ -18,24 +18,24 @@ const AUTH: &[u8] = b"auth=";
 const NEWLINE: u8 = 19;
 
 /// Where the parts of a frame are.
-pub(crate) struct Bounds<'a> {
+pub(crate) struct ClassicBounds<'a> {
     /// The lines between the opening and the closing one.
     pub body: &'a [u8],
     /// The first `auth` line.
-    pub stamp: Claimed<'a>,
+    pub stamp: ClaimedStamp<'a>,
 }
 
 /// Finds the body and the stamp of a frame.
-pub(crate) fn find(bytes: &[u8]) -> Result<Bounds<'_>, Refusal> {
-    let inside = bytes.strip_prefix(OPEN).ok_or(Refusal::NoFrame)?;
+pub(crate) fn find(bytes: &[u8]) -> Result<ClassicBounds<'_>, FrameRefusal> {
+    let inside = bytes.strip_prefix(OPEN).ok_or(FrameRefusal::NoFrame)?;
     let inside = inside.strip_suffix(b"\0").unwrap_or(inside); // old senders end with a NUL
-    let body = inside.strip_suffix(CLOSE).ok_or(Refusal::NoEnd)?;
+    let body = inside.strip_suffix(CLOSE).ok_or(FrameRefusal::NoEnd)?;
     if !matches!(body.last(), None | Some(b'\n')) {
-        return Err(Refusal::NoEnd);
+        return Err(FrameRefusal::NoEnd);
     }
-    let auth = lines(body).find_map(|line| line.strip_prefix(AUTH)).ok_or(Refusal::Unsigned)?;
-    let stamp = Claimed::read(&auth[..auth.len() - 1]).ok_or(Refusal::Unsigned)?;
-    Ok(Bounds { body, stamp })
+    let auth = lines(body).find_map(|line| line.strip_prefix(AUTH)).ok_or(FrameRefusal::Unsigned)?;
+    let stamp = ClaimedStamp::read(&auth[..auth.len() - 1]).ok_or(FrameRefusal::Unsigned)?;
+    Ok(ClassicBounds { body, stamp })
 }
 
 /// The lines that the stamp covers: all of the body but those of the stamp itself.
@@ -49,30 +49,30 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 }
 
 /// Cuts the first field off.
-pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Refusal> {
-    let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(Refusal::FieldBounds)?;
+pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), FrameRefusal> {
+    let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(FrameRefusal::FieldBounds)?;
     let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
     let (kind, named) = match *line {
         [b'(', digit, b')', ref named @ ..] => {
             // Text fields have no type digit here, so that one message has one form.
-            let kind = Kind::from_digit(digit).filter(|&kind| kind != Kind::Text);
-            (kind.ok_or(Refusal::FieldKind)?, named)
+            let kind = FieldKind::from_digit(digit).filter(|&kind| kind != FieldKind::Text);
+            (kind.ok_or(FrameRefusal::FieldKind)?, named)
         }
-        _ => (Kind::Text, line),
+        _ => (FieldKind::Text, line),
     };
-    let equals = named.iter().position(|&byte| byte == b'=').ok_or(Refusal::FieldName)?;
+    let equals = named.iter().position(|&byte| byte == b'=').ok_or(FrameRefusal::FieldName)?;
     let name = field_name(&named[..equals])?;
     let value = &named[equals + 1..];
     if value.is_empty() {
-        return Err(Refusal::FieldValue);
+        return Err(FrameRefusal::FieldValue);
     }
     let value = match kind {
-        Kind::Binary | Kind::Compressed => {
-            let text = core::str::from_utf8(value).map_err(|_| Refusal::FieldValue)?;
-            Cow::Owned(Base64::decode_vec(text).map_err(|_| Refusal::FieldValue)?)
+        FieldKind::Binary | FieldKind::Compressed => {
+            let text = core::str::from_utf8(value).map_err(|_| FrameRefusal::FieldValue)?;
+            Cow::Owned(Base64::decode_vec(text).map_err(|_| FrameRefusal::FieldValue)?)
         }
-        Kind::Text | Kind::List => replaced(value, NEWLINE, b'\n'),
-        Kind::Struct => Cow::Borrowed(value),
+        FieldKind::Text | FieldKind::List => replaced(value, NEWLINE, b'\n'),
+        FieldKind::Struct => Cow::Borrowed(value),
     };
     Ok((Field { kind, name, value }, rest))
 }
@@ -82,17 +82,17 @@ pub(crate) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) {
     if field.value.is_empty() {
         return;
     }
-    if field.kind != Kind::Text {
+    if field.kind != FieldKind::Text {
         out.extend_from_slice(&[b'(', field.kind.digit(), b')']);
     }
     out.extend_from_slice(field.name.as_bytes());
     out.push(b'=');
     match field.kind {
-        Kind::Text | Kind::List => out.extend_from_slice(&replaced(&field.value, b'\n', NEWLINE)),
-        Kind::Binary | Kind::Compressed => {
+        FieldKind::Text | FieldKind::List => out.extend_from_slice(&replaced(&field.value, b'\n', NEWLINE)),
+        FieldKind::Binary | FieldKind::Compressed => {
             out.extend_from_slice(Base64::encode_string(&field.value).as_bytes());
         }
-        Kind::Struct => out.extend_from_slice(&field.value),
+        FieldKind::Struct => out.extend_from_slice(&field.value),
     }
     out.push(b'\n');
 }
@@ -120,12 +120,12 @@ pub struct Cutter {
     buffer: Vec<u8>,
     /// Where the current line begins in the buffer.
     line: usize,
-    place: Place,
+    state: CutterState,
     skipped: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum CutterState {
     #[default]
     Outside,
     Inside,
@@ -137,17 +137,17 @@ impl Cutter {
     /// Takes bytes from the front of `input` until a frame is whole. Call it again until it returns `None`: then all
     /// bytes are taken.
     pub fn cut(&mut self, input: &mut &[u8]) -> Option<&[u8]> {
-        if self.place == Place::Given {
+        if self.state == CutterState::Given {
             self.start_outside();
         }
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
             self.buffer.push(byte);
-            match self.place {
-                Place::Outside | Place::Given => self.outside(),
-                Place::Inside => self.inside(byte),
+            match self.state {
+                CutterState::Outside | CutterState::Given => self.outside(),
+                CutterState::Inside => self.inside(byte),
             }
-            if self.place == Place::Given {
+            if self.state == CutterState::Given {
                 return Some(&self.buffer);
             }
         }
@@ -173,12 +173,12 @@ impl Cutter {
     fn inside(&mut self, byte: u8) {
         if byte == b'\n' {
             match &self.buffer[self.line..] {
-                CLOSE => self.place = Place::Given,
+                CLOSE => self.state = CutterState::Given,
                 OPEN => self.start_inside(), // the end of the frame before was lost
                 _ => self.line = self.buffer.len(),
             }
         }
-        if self.place == Place::Inside && self.buffer.len() == FRAME_BYTES_MAX {
+        if self.state == CutterState::Inside && self.buffer.len() == FRAME_BYTES_MAX {
             self.skipped += FRAME_BYTES_MAX as u64;
             self.start_outside();
         }
@@ -190,13 +190,13 @@ impl Cutter {
         self.buffer.clear();
         self.buffer.extend_from_slice(OPEN);
         self.line = self.buffer.len();
-        self.place = Place::Inside;
+        self.state = CutterState::Inside;
     }
 
     fn start_outside(&mut self) {
         self.buffer.clear();
         self.line = 0;
-        self.place = Place::Outside;
+        self.state = CutterState::Outside;
     }
 }
 
@@ -248,10 +248,10 @@ mod tests {
     fn values_are_written_so_that_they_fit_on_a_line() {
         let field = |kind, name, value: &'static [u8]| Field { kind, name, value: Cow::Borrowed(value) };
         for (field, line) in [
-            (field(Kind::Text, "info", b"two\nlines"), "info=two\x13lines\n"),
-            (field(Kind::Binary, "u", b"\x00\xff"), "(1)u=AP8=\n"),
-            (field(Kind::List, "l", b"1:a,"), "(3)l=1:a,\n"),
-            (field(Kind::Struct, "s", b">>>\x14t=a\x14<<<\x14"), "(2)s=>>>\x14t=a\x14<<<\x14\n"),
+            (field(FieldKind::Text, "info", b"two\nlines"), "info=two\x13lines\n"),
+            (field(FieldKind::Binary, "u", b"\x00\xff"), "(1)u=AP8=\n"),
+            (field(FieldKind::List, "l", b"1:a,"), "(3)l=1:a,\n"),
+            (field(FieldKind::Struct, "s", b">>>\x14t=a\x14<<<\x14"), "(2)s=>>>\x14t=a\x14<<<\x14\n"),
         ] {
             let mut out = vec![];
             put_field(&mut out, &field);
@@ -259,13 +259,13 @@ mod tests {
             assert_eq!(cut_field(&out), Ok((field, b"".as_slice())));
         }
         for (line, refusal) in [
-            ("info=\n", Refusal::FieldValue),
-            ("(1)u=AP8\n", Refusal::FieldValue),
-            ("(0)t=x\n", Refusal::FieldKind),
-            ("(9)t=x\n", Refusal::FieldKind),
-            ("t\n", Refusal::FieldName),
-            ("\n", Refusal::FieldName),
-            ("t=x", Refusal::FieldBounds),
+            ("info=\n", FrameRefusal::FieldValue),
+            ("(1)u=AP8\n", FrameRefusal::FieldValue),
+            ("(0)t=x\n", FrameRefusal::FieldKind),
+            ("(9)t=x\n", FrameRefusal::FieldKind),
+            ("t\n", FrameRefusal::FieldName),
+            ("\n", FrameRefusal::FieldName),
+            ("t=x", FrameRefusal::FieldBounds),
         ] {
             assert_eq!(cut_field(line.as_bytes()), Err(refusal), "{line:?}");
         }

@@ -30,9 +30,9 @@ pub enum Framing {
 ///
 /// # Errors
 /// Why these bytes are not a frame, or not one of ours.
-pub fn authenticate<'a>(bytes: &'a [u8], keys: &Keys) -> Result<AuthenticFrame<'a>, Refusal> {
+pub fn authenticate<'a>(bytes: &'a [u8], keys: &Keys) -> Result<AuthenticFrame<'a>, FrameRefusal> {
     if bytes.len() > FRAME_BYTES_MAX {
-        return Err(Refusal::TooLong);
+        return Err(FrameRefusal::TooLong);
     }
     let (framing, body, key) = if bytes.starts_with(netstring::OPEN) {
         let frame = netstring::find(bytes)?;
@@ -41,7 +41,7 @@ pub fn authenticate<'a>(bytes: &'a [u8], keys: &Keys) -> Result<AuthenticFrame<'
         let frame = classic::find(bytes)?;
         (Framing::Classic, frame.body, keys.verify(frame.stamp, classic::signed(frame.body))?)
     } else {
-        return Err(Refusal::NoFrame);
+        return Err(FrameRefusal::NoFrame);
     };
     Ok(AuthenticFrame { framing, body, key })
 }
@@ -64,7 +64,7 @@ pub(crate) fn seal<'a>(
             out.extend_from_slice(classic::OPEN);
             fields.for_each(|field| classic::put_field(out, &field));
             let stamp = keys.sign([&out[start + classic::OPEN.len()..]]).to_string();
-            let auth = Field { kind: Kind::Text, name: "auth", value: Cow::Borrowed(stamp.as_bytes()) };
+            let auth = Field { kind: FieldKind::Text, name: "auth", value: Cow::Borrowed(stamp.as_bytes()) };
             classic::put_field(out, &auth);
             out.extend_from_slice(classic::CLOSE);
         }
@@ -79,7 +79,7 @@ pub(crate) fn first_field<'a>(bytes: &'a [u8], name: &str) -> Option<Cow<'a, [u8
         (_, Some(body)) => classic::cut_field(body).ok()?,
         _ => return None,
     };
-    (field.name == name && field.kind == Kind::Text).then_some(field.value)
+    (field.name == name && field.kind == FieldKind::Text).then_some(field.value)
 }
 
 /// A frame that one of our keys has signed.
@@ -108,20 +108,20 @@ impl<'a> AuthenticFrame<'a> {
     ///
     /// # Errors
     /// The first field that is not well-formed.
-    pub fn fields(&self) -> Result<Vec<Field<'a>>, Refusal> {
+    pub fn fields(&self) -> Result<Vec<Field<'a>>, FrameRefusal> {
         let mut rest = self.body;
         let mut fields = Vec::new();
         while !rest.is_empty() {
             if fields.len() == FIELDS_MAX {
-                return Err(Refusal::TooManyFields);
+                return Err(FrameRefusal::TooManyFields);
             }
             let (field, after) = match self.framing {
                 Framing::Netstring => netstring::cut_field(rest)?,
                 Framing::Classic => classic::cut_field(rest)?,
             };
             // A stamp is text. As anything else it would be a field that no stamp covers (section 2).
-            if field.name == "auth" && field.kind != Kind::Text {
-                return Err(Refusal::FieldValue);
+            if field.name == "auth" && field.kind != FieldKind::Text {
+                return Err(FrameRefusal::FieldValue);
             }
             fields.push(field);
             rest = after;
@@ -134,7 +134,7 @@ impl<'a> AuthenticFrame<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
     /// How the value is written.
-    pub kind: Kind,
+    pub kind: FieldKind,
     /// Letters, digits, `_`, `-`, `.`; not empty.
     pub name: &'a str,
     pub value: Cow<'a, [u8]>,
@@ -142,7 +142,7 @@ pub struct Field<'a> {
 
 /// The type digit of a field. R1 uses only text and binary; the others are carried, not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum FieldKind {
     /// Digit 0: plain text.
     Text,
     /// Digit 1: bytes, such as UUIDs.
@@ -155,7 +155,7 @@ pub enum Kind {
     Compressed,
 }
 
-impl Kind {
+impl FieldKind {
     pub(crate) fn from_digit(digit: u8) -> Option<Self> {
         match digit {
             b'0' => Some(Self::Text),
@@ -179,16 +179,16 @@ impl Kind {
 }
 
 /// Reads the name of a field, which both framings end with `=`.
-pub(crate) fn field_name(bytes: &[u8]) -> Result<&str, Refusal> {
+pub(crate) fn field_name(bytes: &[u8]) -> Result<&str, FrameRefusal> {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
     let good = (1..=FIELD_NAME_MAX).contains(&bytes.len()) && bytes.iter().all(is_name);
     let name = core::str::from_utf8(bytes).ok();
-    name.filter(|_| good).ok_or(Refusal::FieldName)
+    name.filter(|_| good).ok_or(FrameRefusal::FieldName)
 }
 
 /// Why bytes were refused as a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Refusal {
+pub enum FrameRefusal {
     /// More bytes than any frame has.
     #[error("longer than {FRAME_BYTES_MAX} bytes")]
     TooLong,
@@ -233,7 +233,7 @@ pub enum Refusal {
     NoTime,
 }
 
-impl Refusal {
+impl FrameRefusal {
     /// A short name for counters. It does not change.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -266,10 +266,10 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::model::keys::{Key, Method};
+    use crate::model::keys::{AuthMethod, Key};
 
     fn keys() -> Keys {
-        Keys::new(1, vec![Key { number: 1, method: Method::Crc, secret: vec![] }]).unwrap()
+        Keys::new(1, vec![Key { number: 1, method: AuthMethod::Crc, secret: vec![] }]).unwrap()
     }
 
     /// A netstring frame with this body, signed.
@@ -284,7 +284,7 @@ mod tests {
         let frame = signed(b"nonsense");
         let authentic = authenticate(&frame, &keys()).unwrap();
         assert_eq!((authentic.framing(), authentic.key()), (Framing::Netstring, 1));
-        assert_eq!(authentic.fields(), Err(Refusal::FieldBounds));
+        assert_eq!(authentic.fields(), Err(FrameRefusal::FieldBounds));
 
         let mut damaged = frame;
         damaged[5] ^= 1;
@@ -295,19 +295,19 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_refused_with_its_reason() {
         let refused = |bytes: &[u8]| authenticate(bytes, &keys()).unwrap_err();
-        assert_eq!(refused(b""), Refusal::NoFrame);
-        assert_eq!(refused(b"### \n"), Refusal::NoFrame);
-        assert_eq!(refused(&[b'#'; FRAME_BYTES_MAX + 1]), Refusal::TooLong);
-        assert_eq!(refused(b"###\n"), Refusal::NoEnd);
-        assert_eq!(refused(b"###\n%%%\n"), Refusal::NoEnd);
-        assert_eq!(refused(b"###\n%%%\n10:1 d9c61b8c"), Refusal::NoEnd);
-        assert_eq!(refused(b"###\n%%%\n11:1 d9c61b8c,"), Refusal::NoEnd);
-        assert_eq!(refused(b"###\n%%%\n10:1 d9c61b8c,more"), Refusal::NoEnd);
-        assert_eq!(refused(b"###\n%%%\n10:x d9c61b8c,"), Refusal::Unsigned);
-        assert_eq!(refused(b">>>\n"), Refusal::NoEnd);
-        assert_eq!(refused(b">>>\nt=x\n<<<"), Refusal::NoEnd);
-        assert_eq!(refused(b">>>\nt=x\n<<<\n"), Refusal::Unsigned);
-        assert_eq!(refused(b">>>\nauth=1\n<<<\n"), Refusal::Unsigned);
+        assert_eq!(refused(b""), FrameRefusal::NoFrame);
+        assert_eq!(refused(b"### \n"), FrameRefusal::NoFrame);
+        assert_eq!(refused(&[b'#'; FRAME_BYTES_MAX + 1]), FrameRefusal::TooLong);
+        assert_eq!(refused(b"###\n"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b"###\n%%%\n"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b"###\n%%%\n10:1 d9c61b8c"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b"###\n%%%\n11:1 d9c61b8c,"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b"###\n%%%\n10:1 d9c61b8c,more"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b"###\n%%%\n10:x d9c61b8c,"), FrameRefusal::Unsigned);
+        assert_eq!(refused(b">>>\n"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b">>>\nt=x\n<<<"), FrameRefusal::NoEnd);
+        assert_eq!(refused(b">>>\nt=x\n<<<\n"), FrameRefusal::Unsigned);
+        assert_eq!(refused(b">>>\nauth=1\n<<<\n"), FrameRefusal::Unsigned);
     }
 
     #[test]
@@ -317,10 +317,10 @@ mod tests {
         let fields = authenticate(&frame, &keys()).unwrap().fields().unwrap();
         let field = |kind, name, value: &'static [u8]| Field { kind, name, value: Cow::Borrowed(value) };
         let expected = [
-            field(Kind::Text, "a", b"1:(0),%%%\n"),
-            field(Kind::Binary, "b", b""),
-            field(Kind::Compressed, "c", b"\x00\xffx"),
-            field(Kind::List, "d", b"3:abc,"),
+            field(FieldKind::Text, "a", b"1:(0),%%%\n"),
+            field(FieldKind::Binary, "b", b""),
+            field(FieldKind::Compressed, "c", b"\x00\xffx"),
+            field(FieldKind::List, "d", b"3:abc,"),
         ];
         assert_eq!(fields, expected);
     }
@@ -337,40 +337,40 @@ mod tests {
             "99999999999999999999:,",
             "5:(0)t=,9",
         ] {
-            assert_eq!(refused(bounds.as_bytes()), Refusal::FieldBounds, "{bounds}");
+            assert_eq!(refused(bounds.as_bytes()), FrameRefusal::FieldBounds, "{bounds}");
         }
-        assert_eq!(refused(b"6:(5)t=x,"), Refusal::FieldKind);
-        assert_eq!(refused(b"3:t=x,"), Refusal::FieldKind);
-        assert_eq!(refused(b"5:(0)=x,"), Refusal::FieldName);
-        assert_eq!(refused(b"5:(0)xx,"), Refusal::FieldName);
-        assert_eq!(refused(b"8:(0)a b=x,"), Refusal::FieldName);
-        assert_eq!(refused(b"9:(1)auth=x,"), Refusal::FieldValue);
-        assert_eq!(refused(&b"6:(0)a=x,".repeat(FIELDS_MAX + 1)), Refusal::TooManyFields);
+        assert_eq!(refused(b"6:(5)t=x,"), FrameRefusal::FieldKind);
+        assert_eq!(refused(b"3:t=x,"), FrameRefusal::FieldKind);
+        assert_eq!(refused(b"5:(0)=x,"), FrameRefusal::FieldName);
+        assert_eq!(refused(b"5:(0)xx,"), FrameRefusal::FieldName);
+        assert_eq!(refused(b"8:(0)a b=x,"), FrameRefusal::FieldName);
+        assert_eq!(refused(b"9:(1)auth=x,"), FrameRefusal::FieldValue);
+        assert_eq!(refused(&b"6:(0)a=x,".repeat(FIELDS_MAX + 1)), FrameRefusal::TooManyFields);
     }
 
     #[test]
     fn names_of_refusals_are_all_different() {
-        let label = crate::framing::auth::Label { number: 1, method: Method::Crc };
+        let label = crate::framing::auth::KeyLabel { number: 1, method: AuthMethod::Crc };
         let all = [
-            Refusal::TooLong,
-            Refusal::NoFrame,
-            Refusal::NoEnd,
-            Refusal::Unsigned,
-            Refusal::Stamp(StampFault::Form),
-            Refusal::Stamp(StampFault::UnknownNumber { ours: label, theirs: label }),
-            Refusal::Stamp(StampFault::OtherSigning { ours: label, theirs: label }),
-            Refusal::Stamp(StampFault::OtherMethod { ours: label, theirs: label }),
-            Refusal::Stamp(StampFault::OtherKey { theirs: label }),
-            Refusal::Stamp(StampFault::Damaged),
-            Refusal::FieldBounds,
-            Refusal::FieldKind,
-            Refusal::FieldName,
-            Refusal::FieldValue,
-            Refusal::TooManyFields,
-            Refusal::NoType,
-            Refusal::NoSource,
-            Refusal::NodeName,
-            Refusal::NoTime,
+            FrameRefusal::TooLong,
+            FrameRefusal::NoFrame,
+            FrameRefusal::NoEnd,
+            FrameRefusal::Unsigned,
+            FrameRefusal::Stamp(StampFault::Form),
+            FrameRefusal::Stamp(StampFault::UnknownNumber { ours: label, theirs: label }),
+            FrameRefusal::Stamp(StampFault::OtherSigning { ours: label, theirs: label }),
+            FrameRefusal::Stamp(StampFault::OtherMethod { ours: label, theirs: label }),
+            FrameRefusal::Stamp(StampFault::OtherKey { theirs: label }),
+            FrameRefusal::Stamp(StampFault::Damaged),
+            FrameRefusal::FieldBounds,
+            FrameRefusal::FieldKind,
+            FrameRefusal::FieldName,
+            FrameRefusal::FieldValue,
+            FrameRefusal::TooManyFields,
+            FrameRefusal::NoType,
+            FrameRefusal::NoSource,
+            FrameRefusal::NodeName,
+            FrameRefusal::NoTime,
         ];
         let names: alloc::collections::BTreeSet<_> = all.iter().map(|refusal| refusal.name()).collect();
         assert_eq!(names.len(), all.len());

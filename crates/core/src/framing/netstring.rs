@@ -4,8 +4,8 @@
 use alloc::{borrow::Cow, string::ToString, vec::Vec};
 
 use super::{
-    auth::Claimed,
-    frame::{Field, Kind, Refusal, field_name},
+    auth::ClaimedStamp,
+    frame::{Field, FieldKind, FrameRefusal, field_name},
 };
 use crate::model::keys::Keys;
 
@@ -14,33 +14,33 @@ pub(crate) const OPEN: &[u8] = b"###\n";
 const CLOSE: &[u8] = b"%%%\n";
 
 /// Where the parts of a frame are.
-pub(crate) struct Bounds<'a> {
+pub(crate) struct NetstringBounds<'a> {
     /// The bytes that the stamp covers.
     pub signed: &'a [u8],
     pub body: &'a [u8],
-    pub stamp: Claimed<'a>,
+    pub stamp: ClaimedStamp<'a>,
 }
 
 /// Finds the trailer, which follows the last closing line. Anywhere else it could be part of a value.
-pub(crate) fn find(bytes: &[u8]) -> Result<Bounds<'_>, Refusal> {
-    let inside = bytes.strip_prefix(OPEN).ok_or(Refusal::NoFrame)?;
-    let close = inside.windows(CLOSE.len()).rposition(|window| window == CLOSE).ok_or(Refusal::NoEnd)?;
+pub(crate) fn find(bytes: &[u8]) -> Result<NetstringBounds<'_>, FrameRefusal> {
+    let inside = bytes.strip_prefix(OPEN).ok_or(FrameRefusal::NoFrame)?;
+    let close = inside.windows(CLOSE.len()).rposition(|window| window == CLOSE).ok_or(FrameRefusal::NoEnd)?;
     let signed_len = OPEN.len() + close + CLOSE.len();
-    let (trailer, after) = cut(&bytes[signed_len..]).ok_or(Refusal::NoEnd)?;
+    let (trailer, after) = cut(&bytes[signed_len..]).ok_or(FrameRefusal::NoEnd)?;
     // Old senders end a datagram with a NUL. More than that does not belong here and is not covered by the stamp.
     if !matches!(after, b"" | b"\0") {
-        return Err(Refusal::NoEnd);
+        return Err(FrameRefusal::NoEnd);
     }
-    let stamp = Claimed::read(trailer).ok_or(Refusal::Unsigned)?;
-    Ok(Bounds { signed: &bytes[..signed_len], body: &inside[..close], stamp })
+    let stamp = ClaimedStamp::read(trailer).ok_or(FrameRefusal::Unsigned)?;
+    Ok(NetstringBounds { signed: &bytes[..signed_len], body: &inside[..close], stamp })
 }
 
 /// Cuts the first field off.
-pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Refusal> {
-    let (content, rest) = cut(bytes).ok_or(Refusal::FieldBounds)?;
-    let [b'(', digit, b')', named @ ..] = content else { return Err(Refusal::FieldKind) };
-    let kind = Kind::from_digit(*digit).ok_or(Refusal::FieldKind)?;
-    let equals = named.iter().position(|&byte| byte == b'=').ok_or(Refusal::FieldName)?;
+pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), FrameRefusal> {
+    let (content, rest) = cut(bytes).ok_or(FrameRefusal::FieldBounds)?;
+    let [b'(', digit, b')', named @ ..] = content else { return Err(FrameRefusal::FieldKind) };
+    let kind = FieldKind::from_digit(*digit).ok_or(FrameRefusal::FieldKind)?;
+    let equals = named.iter().position(|&byte| byte == b'=').ok_or(FrameRefusal::FieldName)?;
     let name = field_name(&named[..equals])?;
     Ok((Field { kind, name, value: Cow::Borrowed(&named[equals + 1..]) }, rest))
 }

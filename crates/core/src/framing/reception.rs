@@ -4,7 +4,7 @@
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Display;
 
-use super::refusals::{Alarm, Refusals, Sender};
+use super::refusals::{RefusalAlarm, Refusals, RefusedSender};
 use crate::model::{
     event::{Carrier, Source},
     identity::LinkIndex,
@@ -111,7 +111,7 @@ impl Reception {
     }
 
     /// The alarms that have lasted for some beats.
-    pub(crate) fn lasting(&self, now: Instant) -> impl Iterator<Item = (Alarm, &Sender, &str)> {
+    pub(crate) fn lasting(&self, now: Instant) -> impl Iterator<Item = (RefusalAlarm, &RefusedSender, &str)> {
         self.refusals.lasting(now, self.beat)
     }
 }

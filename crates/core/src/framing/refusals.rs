@@ -28,21 +28,21 @@ const SENDERS_MAX: usize = 32;
 /// The refusals of the current minute, by sender.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    senders: BTreeMap<Sender, Account>,
+    senders: BTreeMap<RefusedSender, SenderAccount>,
     /// When the first of their minutes ends.
     due: Option<Instant>,
-    alarms: BTreeMap<Alarm, Lasting>,
+    alarms: BTreeMap<RefusalAlarm, LastingAlarm>,
 }
 
 /// A refusal that splits a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Alarm {
+pub(crate) enum RefusalAlarm {
     /// Authentic frames under our own name that we have not sent.
     OurName,
     /// Authentic frames under one name of two machines.
     TwoMachines,
     /// Authentic frames of an earlier generation of a member.
-    OldLife,
+    OldGeneration,
     /// Signed with a key that is not ours.
     OtherKey,
     /// Authentic frames of a name that is not in our file.
@@ -51,19 +51,19 @@ pub(crate) enum Alarm {
 
 /// When an alarm was seen first and last, and from which sender.
 #[derive(Debug)]
-struct Lasting {
+struct LastingAlarm {
     first: Instant,
     last: Instant,
-    from: Sender,
+    from: RefusedSender,
     text: String,
 }
 
-impl Alarm {
+impl RefusalAlarm {
     fn of(reason: &str) -> Option<Self> {
         match reason {
             "our-name" | "same-name" => Some(Self::OurName),
             "two-machines" => Some(Self::TwoMachines),
-            "replayed" => Some(Self::OldLife),
+            "replayed" => Some(Self::OldGeneration),
             "unknown-node" | "unknown-sender" => Some(Self::Stranger),
             _ if reason.starts_with(WRONG_KEY) => Some(Self::OtherKey),
             _ => None,
@@ -81,7 +81,7 @@ const ALARM_BEATS: u32 = 2;
 /// The sender of a frame, as far as it can be told: its address without the port, which changes with every forged
 /// datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Sender {
+pub(crate) enum RefusedSender {
     Ip(IpAddr),
     Serial,
     Local,
@@ -90,7 +90,7 @@ pub(crate) enum Sender {
 }
 
 #[derive(Debug)]
-struct Account {
+struct SenderAccount {
     until: Instant,
     /// Since the last line, by reason.
     more: BTreeMap<&'static str, u64>,
@@ -109,8 +109,8 @@ impl Refusals {
         reason: &str,
         text: &dyn Display,
     ) {
-        let Some(alarm) = Alarm::of(reason) else { return };
-        let from = Sender::of(from);
+        let Some(alarm) = RefusalAlarm::of(reason) else { return };
+        let from = RefusedSender::of(from);
         match self.alarms.get_mut(&alarm) {
             Some(lasting) if now.since(lasting.last) < alarm_patience(beat) => {
                 lasting.last = now;
@@ -120,7 +120,7 @@ impl Refusals {
             }
             _ => {
                 let text = text.to_string();
-                self.alarms.insert(alarm, Lasting { first: now, last: now, from, text });
+                self.alarms.insert(alarm, LastingAlarm { first: now, last: now, from, text });
             }
         }
     }
@@ -130,8 +130,8 @@ impl Refusals {
         &self,
         now: Instant,
         beat: Duration,
-    ) -> impl Iterator<Item = (Alarm, &Sender, &str)> {
-        let lasts = move |lasting: &Lasting| {
+    ) -> impl Iterator<Item = (RefusalAlarm, &RefusedSender, &str)> {
+        let lasts = move |lasting: &LastingAlarm| {
             lasting.last.since(lasting.first) >= beat * ALARM_BEATS
                 && now.since(lasting.last) < alarm_patience(beat)
         };
@@ -147,9 +147,9 @@ impl Refusals {
         reason: &'static str,
         text: &dyn Display,
     ) -> Option<String> {
-        let sender = Sender::of(from);
+        let sender = RefusedSender::of(from);
         let known = self.senders.contains_key(&sender) || self.senders.len() < SENDERS_MAX;
-        let sender = if known { sender } else { Sender::Many };
+        let sender = if known { sender } else { RefusedSender::Many };
         let about_key = reason.starts_with(WRONG_KEY);
         if let Some(account) = self.senders.get_mut(&sender) {
             if account.more.is_empty() || (about_key && !account.about_key) {
@@ -159,7 +159,8 @@ impl Refusals {
             *account.more.entry(reason).or_default() += 1;
             return None;
         }
-        let account = Account { until: now + PAUSE, more: BTreeMap::new(), text: String::new(), about_key };
+        let account =
+            SenderAccount { until: now + PAUSE, more: BTreeMap::new(), text: String::new(), about_key };
         self.senders.insert(sender, account);
         self.note_due();
         Some(format!("frame from {sender} refused: {text}"))
@@ -203,7 +204,7 @@ fn alarm_patience(beat: Duration) -> Duration {
     (beat * 3).max(ALARM_MIN)
 }
 
-impl Sender {
+impl RefusedSender {
     fn of(source: Source) -> Self {
         match source {
             Source::Udp(address) => Self::Ip(address.ip()),
@@ -213,7 +214,7 @@ impl Sender {
     }
 }
 
-impl Display for Sender {
+impl Display for RefusedSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => ip.fmt(f),
@@ -271,8 +272,8 @@ mod tests {
         }
         assert_eq!(shown(&refusals, T + beat), [], "two frames may have been on their way");
         refusals.alarm(T + beat * 2, beat, ip(1), "key-unknown", &"a text");
-        assert_eq!(shown(&refusals, T + beat * 2), [(Alarm::OtherKey, "10.0.0.1".to_string())]);
-        assert_eq!(shown(&refusals, T + beat * 4), [(Alarm::OtherKey, "10.0.0.1".to_string())]);
+        assert_eq!(shown(&refusals, T + beat * 2), [(RefusalAlarm::OtherKey, "10.0.0.1".to_string())]);
+        assert_eq!(shown(&refusals, T + beat * 4), [(RefusalAlarm::OtherKey, "10.0.0.1".to_string())]);
         assert_eq!(shown(&refusals, T + beat * 5), []);
         refusals.alarm(T + beat * 6, beat, ip(1), "key-unknown", &"a text");
         assert_eq!(shown(&refusals, T + beat * 6), [], "it begins anew");

@@ -33,30 +33,30 @@ impl Groups {
         assert!(steps <= 1, "{key}: two of its steps at once");
         let waits = state.pause.is_some() || state.waits || state.postponed.is_some();
         match phase {
-            Phase::Stopped | Phase::Running | Phase::Stuck(_) => {
+            GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_) => {
                 assert!(steps == 0, "{key}: {phase:?}, and something of it is being started or stopped");
             }
-            Phase::Starting(step) | Phase::Stopping(step) => {
+            GroupPhase::Starting(step) | GroupPhase::Stopping(step) => {
                 assert!(step < members, "{key}: {phase:?} is past its last member");
                 assert!(steps == 1 || waits, "{key}: {phase:?}, and nothing goes on");
             }
         }
         match phase {
-            Phase::Stopped => {
+            GroupPhase::Stopped => {
                 assert!(state.floor.is_none(), "{key}: stopped, and still to be stopped");
             }
-            Phase::Running => {
+            GroupPhase::Running => {
                 assert!(state.begun.iter().all(|begun| *begun), "{key}: runs, and not all of it was started");
                 assert!(state.unstopped.is_none(), "{key}: runs, and something of it could not be stopped");
             }
-            Phase::Stuck(member) => {
+            GroupPhase::Stuck(member) => {
                 assert!(member < members, "{key}: a member it does not have cannot be stopped");
                 assert!(
                     !state.wanted || state.pause.is_some() || state.frozen,
                     "{key}: wanted, and nothing is tried"
                 );
             }
-            Phase::Starting(_) | Phase::Stopping(_) => {}
+            GroupPhase::Starting(_) | GroupPhase::Stopping(_) => {}
         }
     }
 }

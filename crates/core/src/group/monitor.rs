@@ -28,7 +28,7 @@ impl Groups {
     /// Begins the monitors that are due.
     pub(super) fn ask(&mut self, now: Instant, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
-        if state.phase != Phase::Running {
+        if state.phase != GroupPhase::Running {
             return;
         }
         let run = state.run;
@@ -51,7 +51,7 @@ impl Groups {
         let ResourceId { group, member } = resource;
         let every = self.member(resource).monitor_every;
         let state = &mut self.states[group.0];
-        if state.phase != Phase::Running {
+        if state.phase != GroupPhase::Running {
             return;
         }
         state.monitors[member] = every.map(|every| now + every);

@@ -73,7 +73,7 @@ impl Groups {
             return;
         }
         let is_wanted = state.wanted && state.floor.is_none();
-        if is_wanted || !matches!(state.phase, Phase::Starting(_)) {
+        if is_wanted || !matches!(state.phase, GroupPhase::Starting(_)) {
             return;
         }
         let step = self.under_way(group).find(|(_, (_, _, purpose))| *purpose == Purpose::Step);
@@ -89,7 +89,7 @@ impl Groups {
     /// Ends all starts that are under way: those groups are not wanted any more. Running groups go on.
     pub fn end_starts(&mut self, out: &mut VecDeque<Action>) {
         for group in (0..self.states.len()).map(GroupIndex) {
-            if matches!(self.states[group.0].phase, Phase::Starting(_)) {
+            if matches!(self.states[group.0].phase, GroupPhase::Starting(_)) {
                 self.want(group, false, out);
             }
         }
@@ -103,11 +103,11 @@ impl Groups {
             state.attempts = Attempts { begun, runs, ..Attempts::default() };
             match (state.phase, state.frozen) {
                 _ if state.pause.is_none() => continue,
-                (Phase::Stopped | Phase::Stuck(_), false) => {
+                (GroupPhase::Stopped | GroupPhase::Stuck(_), false) => {
                     state.pause = None;
                     self.pursue(group, out);
                 }
-                (Phase::Starting(_), false) => state.pause = Some(self.now),
+                (GroupPhase::Starting(_), false) => state.pause = Some(self.now),
                 _ => {}
             }
             self.touch(group);
@@ -118,7 +118,8 @@ impl Groups {
     #[must_use]
     pub fn paused(&self, group: GroupIndex) -> Option<Instant> {
         let state = &self.states[group.0];
-        let is_attempt = matches!(state.phase, Phase::Stopped | Phase::Starting(_) | Phase::Stuck(_));
+        let is_attempt =
+            matches!(state.phase, GroupPhase::Stopped | GroupPhase::Starting(_) | GroupPhase::Stuck(_));
         state.pause.filter(|_| is_attempt)
     }
 }

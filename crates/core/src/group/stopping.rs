@@ -26,7 +26,7 @@ impl Groups {
             // from there.
             state.floor = Some(state.floor.map_or(begun, |floor| floor.min(begun)));
         }
-        state.phase = Phase::Stopping(step);
+        state.phase = GroupPhase::Stopping(step);
         state.tries = 0;
         state.rung = Operation::Stop;
         state.pause = None;
@@ -40,7 +40,7 @@ impl Groups {
     /// The stop that waits for repairs begins, once they have ended.
     pub(super) fn end_wait(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &self.states[group.0];
-        if let Phase::Stopping(step) = state.phase
+        if let GroupPhase::Stopping(step) = state.phase
             && state.waits
             && !self.is_repairing(group)
         {
@@ -59,7 +59,7 @@ impl Groups {
         out: &mut VecDeque<Action>,
     ) {
         let group = resource.group;
-        let Phase::Stopping(step) = self.states[group.0].phase else { return };
+        let GroupPhase::Stopping(step) = self.states[group.0].phase else { return };
         match (operation, outcome) {
             (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
             // A member without an agent here that was not started here does not run here.
@@ -135,18 +135,18 @@ impl Groups {
     fn give_up_stopping(&mut self, resource: ResourceId, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let group = resource.group;
         let state = &mut self.states[group.0];
-        let Phase::Stopping(step) = state.phase else { return };
+        let GroupPhase::Stopping(step) = state.phase else { return };
         if state.wanted && state.floor.is_none() {
             return self.start(group, step, out);
         }
         state.wanted = false;
         state.floor = None;
-        state.phase = Phase::Stuck(step);
+        state.phase = GroupPhase::Stuck(step);
         state.attempts.failed(self.now);
         let name = &self.member(resource).text;
         let text = format!("{name} cannot be stopped ({outcome}): a person is needed");
         self.note(group, Level::Critical, text, out);
-        self.news.push_back(News::Stuck(group));
+        self.events.push_back(GroupEvent::StopFailed(group));
     }
 
     fn member_stopped(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
@@ -159,9 +159,9 @@ impl Groups {
         if step > 0 {
             return self.stop(group, step - 1, out);
         }
-        state.phase = Phase::Stopped;
+        state.phase = GroupPhase::Stopped;
         state.floor = None;
         let failed = state.failure.is_some();
-        self.news.push_back(if failed { News::Failed(group) } else { News::Stopped(group) });
+        self.events.push_back(if failed { GroupEvent::Failed(group) } else { GroupEvent::Stopped(group) });
     }
 }

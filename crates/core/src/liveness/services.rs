@@ -15,11 +15,11 @@ use crate::model::{
 #[derive(Debug)]
 struct Service {
     /// Why it carries nothing, as reported last.
-    told: Option<String>,
+    reported: Option<String>,
     /// Since when it has been reported so.
     since: Instant,
     /// Whether it counts as unreachable.
-    is_cut: bool,
+    is_unreachable: bool,
 }
 
 /// The service addresses of the plan that were reported. All others count as reachable.
@@ -36,17 +36,17 @@ impl Services {
         Self { services: BTreeMap::new(), pause, begins }
     }
 
-    pub(crate) fn told(&mut self, now: Instant, resource: ResourceId, state: Carrier) {
+    pub(crate) fn report(&mut self, now: Instant, resource: ResourceId, state: Carrier) {
         let told = match state {
             Carrier::Up => None,
             Carrier::Down(why) | Carrier::Barred(why) => Some(why),
         };
-        let new = || Service { told: None, since: now, is_cut: false };
+        let new = || Service { reported: None, since: now, is_unreachable: false };
         let service = self.services.entry(resource).or_insert_with(new);
-        if service.told.is_some() != told.is_some() {
+        if service.reported.is_some() != told.is_some() {
             service.since = if now < self.begins { Instant::ZERO } else { now };
         }
-        service.told = told;
+        service.reported = told;
     }
 
     /// The changes that count from now on: addresses that are unreachable, with the reason, and those that are reachable
@@ -56,8 +56,8 @@ impl Services {
         let due =
             self.services.iter_mut().filter(|(_, service)| service.due(pause).is_some_and(|at| at <= now));
         let news = due.map(|(resource, service)| {
-            service.is_cut = service.told.is_some();
-            (*resource, service.told.clone())
+            service.is_unreachable = service.reported.is_some();
+            (*resource, service.reported.clone())
         });
         news.collect()
     }
@@ -69,13 +69,13 @@ impl Services {
 
     /// The groups with an address that is unreachable, even for a moment, or has not been reachable again for long
     /// enough; in order.
-    pub(crate) fn cut(&self) -> Vec<GroupIndex> {
-        self.groups(|service| service.is_cut || service.told.is_some())
+    pub(crate) fn unreachable(&self) -> Vec<GroupIndex> {
+        self.groups(|service| service.is_unreachable || service.reported.is_some())
     }
 
     /// The groups that have been unreachable for long enough to do something about it, in order.
-    pub(crate) fn cut_for_long(&self) -> Vec<GroupIndex> {
-        self.groups(|service| service.is_cut && service.told.is_some())
+    pub(crate) fn unreachable_for_long(&self) -> Vec<GroupIndex> {
+        self.groups(|service| service.is_unreachable && service.reported.is_some())
     }
 
     fn groups(&self, are: impl Fn(&Service) -> bool) -> Vec<GroupIndex> {
@@ -89,7 +89,7 @@ impl Services {
 impl Service {
     /// When the last report begins to count, if it does not yet.
     fn due(&self, pause: Duration) -> Option<Instant> {
-        (self.told.is_some() != self.is_cut).then(|| self.since + pause)
+        (self.reported.is_some() != self.is_unreachable).then(|| self.since + pause)
     }
 }
 
@@ -108,36 +108,36 @@ mod tests {
         let mut services = Services::new(Duration::from_secs(1), at(2000));
         let resource = |group, member| ResourceId { group: GroupIndex(group), member };
         let down = || Carrier::Down("eth0 has no carrier".into());
-        services.told(at(2000), resource(3, 0), down());
-        services.told(at(2500), resource(3, 0), Carrier::Up);
+        services.report(at(2000), resource(3, 0), down());
+        services.report(at(2500), resource(3, 0), Carrier::Up);
         assert_eq!((services.deadline(), services.elapse(at(9000))), (None, vec![]));
-        assert_eq!(services.cut(), []);
-        services.told(at(9000), resource(3, 0), down());
+        assert_eq!(services.unreachable(), []);
+        services.report(at(9000), resource(3, 0), down());
         // Another reason does not begin the time anew.
-        services.told(at(9500), resource(3, 0), Carrier::Down("there is no interface eth0".into()));
-        services.told(at(9500), resource(3, 1), down());
+        services.report(at(9500), resource(3, 0), Carrier::Down("there is no interface eth0".into()));
+        services.report(at(9500), resource(3, 1), down());
         assert_eq!(services.deadline(), Some(at(10_000)));
         assert_eq!(services.elapse(at(9999)), vec![]);
-        assert_eq!((services.cut(), services.cut_for_long()), (vec![GroupIndex(3)], vec![]));
+        assert_eq!((services.unreachable(), services.unreachable_for_long()), (vec![GroupIndex(3)], vec![]));
         assert_eq!(
             services.elapse(at(10_000)),
             [(resource(3, 0), Some("there is no interface eth0".into()))]
         );
         assert_eq!(services.elapse(at(10_500)).len(), 1);
-        assert_eq!((services.cut(), services.deadline()), (vec![GroupIndex(3)], None));
-        assert_eq!(services.cut_for_long(), [GroupIndex(3)]);
-        services.told(at(11_000), resource(3, 0), Carrier::Up);
-        services.told(at(11_000), resource(3, 1), Carrier::Up);
-        assert_eq!((services.cut(), services.cut_for_long()), (vec![GroupIndex(3)], vec![]));
+        assert_eq!((services.unreachable(), services.deadline()), (vec![GroupIndex(3)], None));
+        assert_eq!(services.unreachable_for_long(), [GroupIndex(3)]);
+        services.report(at(11_000), resource(3, 0), Carrier::Up);
+        services.report(at(11_000), resource(3, 1), Carrier::Up);
+        assert_eq!((services.unreachable(), services.unreachable_for_long()), (vec![GroupIndex(3)], vec![]));
         assert_eq!(services.elapse(at(12_000)).len(), 2);
-        assert_eq!(services.cut(), []);
+        assert_eq!(services.unreachable(), []);
     }
 
     #[test]
     fn at_the_beginning_it_counts_at_once() {
         let mut services = Services::new(Duration::from_secs(1), at(2000));
         let resource = ResourceId { group: GroupIndex(0), member: 0 };
-        services.told(at(1900), resource, Carrier::Down("eth0 is down".into()));
+        services.report(at(1900), resource, Carrier::Down("eth0 is down".into()));
         assert_eq!(services.elapse(at(1900)).len(), 1);
     }
 }

@@ -5,10 +5,10 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
 use super::{
-    claim::{Ballot, Durable},
+    claim::{Ballot, DurableState},
     event::Ticket,
     holding::Holding,
-    identity::{GroupIndex, Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
+    identity::{GroupIndex, LastHeard, LinkIndex, NodeIndex, PingIndex, ResourceId},
     note::Note,
     order::OrderId,
     time::{Duration, Instant},
@@ -62,7 +62,7 @@ pub enum Action {
     },
     /// Keep on disk the newest frame heard from a node, so that recordings replayed after our own restart cannot keep a
     /// dead peer alive. The director does not wait for it, but the driver should do it before the daemon ends.
-    Remember { member: MemberIndex, heard: Heard },
+    Remember { member: MemberIndex, heard: LastHeard },
     /// Open the group's gate until this lease ends; `None` shuts it at once. While the gate is shut, the group's
     /// addresses answer nobody. Not answered.
     Gate { group: GroupIndex, lease: Option<GateLease> },
@@ -78,7 +78,7 @@ pub enum Action {
     AnnounceClaim { group: GroupIndex, announcement: ClaimAnnouncement },
     /// Write this to the ledger's file and sync it. Always answered, once and in order, by
     /// [`crate::model::event::Event::Written`]. Only one write is under way at a time.
-    Write(Durable),
+    Write(DurableState),
     /// Reset a node with the device of [`crate::r1::plan::Plan::fencing`], so that it surely holds nothing any more.
     /// Always answered, exactly once and in a bounded time, by [`crate::model::event::Event::Fenced`] with the same
     /// ticket.

@@ -74,7 +74,7 @@ pub enum Breakage {
     /// itself.
     NewestClaimOnly,
     /// Claims: a voter votes at once after its restart.
-    NoMuteness,
+    NoAbstention,
     /// Claims: a voter promises although another owner's grant still runs.
     RunningGrantIgnored,
     /// Claims: a group is released before it was stopped.
@@ -102,7 +102,7 @@ pub enum Breakage {
     /// Claims: a voter whose file is gone votes at once.
     BlankVotes,
     /// A peer that reloads in place is taken for one that has lost what it held.
-    RenewalIsLoss,
+    ReloadIsLoss,
     /// Claims: an owner counts its lease from the answer of a majority, not from its own request.
     LeaseFromAnswer,
     /// Claims: an owner counts the whole lease, without a margin for clocks that drift.
@@ -112,11 +112,11 @@ pub enum Breakage {
     /// Claims: an accept counts for any version that is being written at its ballot.
     AnyVersionCounts,
     /// Claims: proved earlier owners are cleared from a claim even if it is to be made again under a higher ballot.
-    StrikeWhileOutbid,
+    ClearWhileOutbid,
     /// Claims: a new accept does not end the release of the claim that was accepted before.
     ReleaseStays,
     /// Claims: an echo counts whatever generation sent its beat.
-    EchoOfAnyLife,
+    EchoOfAnyGeneration,
     /// Groups: the answer of a monitor changes nothing.
     MonitorIgnored,
     /// Groups: a resource that fails is started again in place, however often it fails.
@@ -144,7 +144,7 @@ pub enum Breakage {
     /// Native: the node that starts first claims first, whatever the group prefers.
     FirstComeFirstServed,
     /// R1: a node that was started while the peer stood still takes the peer's claims for no older than its own.
-    OlderLifeIgnored,
+    OlderRunIgnored,
     /// Groups: a start that lasts is waited for, although the group is not wanted any more.
     LongStartAwaited,
 }

@@ -48,7 +48,7 @@ pub struct Claim {
     /// `fence`.
     pub durable: bool,
     /// The earlier owners that may still run something of the group, in order, one for each generation of a node.
-    pub unproved: Vec<Earlier>,
+    pub unproved: Vec<EarlierOwner>,
 }
 
 impl Claim {
@@ -67,7 +67,7 @@ impl Claim {
 
 /// An earlier owner that is not yet proved to have stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Earlier {
+pub struct EarlierOwner {
     pub node: MemberIndex,
     pub generation: u64,
     /// The highest ballot under which it may run the group.
@@ -76,7 +76,7 @@ pub struct Earlier {
 
 /// What a voter reports of a group when it promises.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Report {
+pub struct VoterReport {
     /// The claim it accepted last.
     pub accepted: Option<Claim>,
     /// Whether that claim was released.
@@ -85,7 +85,7 @@ pub struct Report {
 
 /// The content of the ledger's file, as the control plane writes and reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Durable {
+pub struct DurableState {
     /// Higher than every round that this member promised or proposed.
     pub ceiling: u64,
     /// At least as long as every lease that it granted.
@@ -93,7 +93,7 @@ pub struct Durable {
     /// The voter set it belongs to.
     pub set: u32,
     /// The claims that must survive a restart: those of guards `watchdog` and `fence`.
-    pub claims: BTreeMap<GroupId, Report>,
+    pub claims: BTreeMap<GroupId, VoterReport>,
 }
 
 /// Identifies one ownership of a group, as text for agents and scripts: the round and the number of the node, such as

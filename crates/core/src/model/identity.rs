@@ -33,20 +33,20 @@ impl MemberIndex {
 
     /// The member at this index of a list of all members; [`Self::NOBODY`] if the index is too high.
     #[must_use]
-    pub fn at(place: usize) -> Self {
-        u8::try_from(place).map_or(Self::NOBODY, Self)
+    pub fn at(index: usize) -> Self {
+        u8::try_from(index).map_or(Self::NOBODY, Self)
     }
 
     /// Its index in a list of all members.
     #[must_use]
-    pub const fn place(self) -> usize {
+    pub const fn index(self) -> usize {
         self.0 as usize
     }
 
     /// Its index as a node, in a cluster with this number of nodes; `None` for a witness and for [`Self::NOBODY`].
     #[must_use]
     pub fn node(self, nodes: usize) -> Option<NodeIndex> {
-        (self.place() < nodes).then(|| NodeIndex(self.place()))
+        (self.index() < nodes).then(|| NodeIndex(self.index()))
     }
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for MemberId {
 
 /// The newest frame heard from a node: its highest generation, and the highest number in that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Heard {
+pub struct LastHeard {
     /// Counts the starts of its daemon.
     pub generation: u64,
     /// Counts the frames of that generation; 0 if no number is known.

@@ -8,7 +8,7 @@ pub const KEY_NUMBERS: u8 = 16;
 
 /// How a token is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Method {
+pub enum AuthMethod {
     /// A checksum without a key: guards against a bad cable, not against people.
     Crc,
     /// HMAC with MD5 as hash.
@@ -19,7 +19,7 @@ pub enum Method {
     Sha256,
 }
 
-impl Method {
+impl AuthMethod {
     /// The method of that name in `authkeys`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -38,7 +38,7 @@ impl Method {
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for AuthMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -50,7 +50,7 @@ pub struct Key {
     /// The key's number, 0 to 15.
     pub number: u8,
     /// How tokens are made with it.
-    pub method: Method,
+    pub method: AuthMethod,
     /// The third word of the line, as text; empty for crc.
     pub secret: Vec<u8>,
 }
@@ -84,8 +84,8 @@ impl Keys {
                 return Err(KeysFault::Twice { number: key.number });
             }
             match (key.method, key.secret.is_empty()) {
-                (Method::Crc, false) => return Err(KeysFault::SecretForbidden { number: key.number }),
-                (Method::Crc, true) | (_, false) => {}
+                (AuthMethod::Crc, false) => return Err(KeysFault::SecretForbidden { number: key.number }),
+                (AuthMethod::Crc, true) | (_, false) => {}
                 (method, true) => return Err(KeysFault::SecretMissing { number: key.number, method }),
             }
         }
@@ -118,7 +118,7 @@ pub enum KeysFault {
     Twice { number: u8 },
     /// A method that needs a secret has none.
     #[error("key number {number}: method {method} needs a key")]
-    SecretMissing { number: u8, method: Method },
+    SecretMissing { number: u8, method: AuthMethod },
     /// A key of method crc has a secret, which crc does not take.
     #[error("key number {number}: method crc takes no key")]
     SecretForbidden { number: u8 },

@@ -32,7 +32,7 @@ pub enum Order {
     Leave,
     /// HUP with changed files: reload in place. This run of the daemon ends and keeps the groups running for the next
     /// one. Done at once, or refused.
-    Renew,
+    Reload,
     /// An order that only a native cluster knows.
     Native {
         order: NativeOrder,

@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 /// The settings digest: that of a plan's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub [u8; 32]);
+pub struct SettingsDigest(pub [u8; 32]);
 
-impl Digest {
+impl SettingsDigest {
     /// The digest of these lines.
     #[must_use]
     pub fn of(lines: &[String]) -> Self {
@@ -36,7 +36,7 @@ impl Digest {
 
 /// One setting in which two files differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub struct SettingDifference {
     pub name: String,
     /// The value on our side; `None` if that side does not have this setting.
     pub ours: Option<String>,
@@ -47,7 +47,7 @@ pub struct Difference {
 /// The settings in which two sets of lines differ, in the order of ours, then of theirs. A line without `=` is a setting
 /// without a value; any text is accepted.
 #[must_use]
-pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
+pub fn differences(ours: &[String], theirs: &[String]) -> Vec<SettingDifference> {
     let split = |line: &String| match line.split_once(" = ") {
         Some((name, value)) => (name.to_string(), value.to_string()),
         None => (line.clone(), String::new()),
@@ -58,11 +58,11 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
     for (name, value) in ours.iter().map(split) {
         let other = their_table.get(&name);
         if other != Some(&value) {
-            found.push(Difference { name, ours: Some(value), theirs: other.cloned() });
+            found.push(SettingDifference { name, ours: Some(value), theirs: other.cloned() });
         }
     }
     for (name, value) in theirs.iter().map(split).filter(|(name, _)| !our_table.contains_key(name)) {
-        found.push(Difference { name, ours: None, theirs: Some(value) });
+        found.push(SettingDifference { name, ours: None, theirs: Some(value) });
     }
     found
 }
@@ -70,11 +70,11 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
 /// The same for people. A subject that only one side has, such as a group or a link, is one line that counts its
 /// settings.
 #[must_use]
-pub fn summary(ours: &[String], theirs: &[String]) -> Vec<Difference> {
+pub fn summary(ours: &[String], theirs: &[String]) -> Vec<SettingDifference> {
     let subject = |name: &str| Some(name.split_once(": ")?.0.to_string());
     let subjects = |lines: &[String]| lines.iter().filter_map(|line| subject(line)).collect::<BTreeSet<_>>();
     let (our_subjects, their_subjects) = (subjects(ours), subjects(theirs));
-    let mut found: Vec<(Difference, usize)> = Vec::new();
+    let mut found: Vec<(SettingDifference, usize)> = Vec::new();
     for difference in differences(ours, theirs) {
         let whole = subject(&difference.name)
             .filter(|subject| our_subjects.contains(subject) != their_subjects.contains(subject));
@@ -91,7 +91,7 @@ pub fn summary(ours: &[String], theirs: &[String]) -> Vec<Difference> {
             None => {
                 let text = |side: Option<String>| side.map(|_| String::from("1 setting"));
                 let (ours, theirs) = (text(difference.ours), text(difference.theirs));
-                found.push((Difference { name: subject, ours, theirs }, 1));
+                found.push((SettingDifference { name: subject, ours, theirs }, 1));
             }
         }
     }

@@ -73,9 +73,9 @@ pub(crate) const UNITS: [(&str, u128); 6] = [
 ];
 
 /// A time as `locum.toml` writes it: `300ms`, `1s`, `5min`; exact, and the only way to write this time.
-pub(crate) struct Written(pub(crate) Duration);
+pub(crate) struct DurationText(pub(crate) Duration);
 
-impl fmt::Display for Written {
+impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         if nanos == 0 {

@@ -7,12 +7,12 @@ use super::time::Instant;
 
 /// Keys that become due, each at one moment at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agenda<Key, Moment = Instant> {
+pub struct TimerQueue<Key, Moment = Instant> {
     moments: BTreeMap<Key, Moment>,
     order: BTreeSet<(Moment, Key)>,
 }
 
-impl<Key: Copy + Ord, Moment: Copy + Ord> Agenda<Key, Moment> {
+impl<Key: Copy + Ord, Moment: Copy + Ord> TimerQueue<Key, Moment> {
     /// An empty queue: nothing is ever due.
     #[must_use]
     pub const fn new() -> Self {
@@ -55,14 +55,14 @@ impl<Key: Copy + Ord, Moment: Copy + Ord> Agenda<Key, Moment> {
     }
 }
 
-impl<Key: Copy + Ord, Moment: Copy + Ord> Default for Agenda<Key, Moment> {
+impl<Key: Copy + Ord, Moment: Copy + Ord> Default for TimerQueue<Key, Moment> {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// A queue follows from the fields beside it, which are hashed, too, so it adds nothing to the hash.
-impl<Key, Moment> Hash for Agenda<Key, Moment> {
+impl<Key, Moment> Hash for TimerQueue<Key, Moment> {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
@@ -77,8 +77,8 @@ mod tests {
     #[test]
     fn each_key_is_due_at_its_last_moment_only() {
         let at = Instant::from_millis;
-        let due = |agenda: &Agenda<_>, millis| agenda.due(at(millis)).collect::<Vec<_>>();
-        let mut agenda = Agenda::new();
+        let due = |agenda: &TimerQueue<_>, millis| agenda.due(at(millis)).collect::<Vec<_>>();
+        let mut agenda = TimerQueue::new();
         agenda.set('a', Some(at(5)));
         agenda.set('b', Some(at(3)));
         agenda.set('a', Some(at(1)));
@@ -95,7 +95,7 @@ mod tests {
             changes in vec((0_usize..8, prop::option::of(0_u64..20)), 0..60),
             now in 0_u64..20,
         ) {
-            let mut agenda = Agenda::new();
+            let mut agenda = TimerQueue::new();
             let mut list = [None; 8];
             for (key, at) in changes {
                 list[key] = at;

@@ -26,20 +26,20 @@ use core::{fmt::Display, net::SocketAddr};
 
 use self::links::Links;
 use super::{
-    node::{self, Node},
-    plan::{self, Plan, Secret, WitnessIndex},
-    wire::{PROTOCOL, Reach, Versions, Wire, members::Members},
-    word::Word,
+    message::NativeMessage,
+    node::{self, NativeNode},
+    plan::{self, NativePlan, Secret, WitnessIndex},
+    wire::{PROTOCOL, Reach, Versions, Wire, members::MemberTable},
 };
 use crate::{
-    claims::To,
-    framing::{frame::Framing, reception::Reception, refusals::Alarm},
+    claims::Receivers,
+    framing::{frame::Framing, reception::Reception, refusals::RefusalAlarm},
     model::{
         action::Action,
-        claim::{Ballot, Durable, Epoch},
+        claim::{Ballot, DurableState, Epoch},
         event::{Carrier, Event, Source},
-        identity::{GroupIndex, Heard, LinkIndex, MemberIndex, NodeIndex, ResourceId},
-        keys::{Key, Keys, Method},
+        identity::{GroupIndex, LastHeard, LinkIndex, MemberIndex, NodeIndex, ResourceId},
+        keys::{AuthMethod, Key, Keys},
         note::{Level, Note},
         order::{Answer, NativeOrder, Order, OrderId},
         time::{Duration, Instant, Now},
@@ -61,38 +61,38 @@ pub const FOREIGN_MAX: usize = 16;
 
 /// What a member starts with, from the state directory and the sweep of leftovers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NativeIdentity {
     /// This start's generation; larger than any before.
     pub generation: u64,
     /// The ledger's content; `None` if there is no file of this cluster and member.
-    pub ledger: Option<Durable>,
+    pub ledger: Option<DurableState>,
     /// The newest frames heard of other members before this start, as [`Action::Remember`] gave them.
-    pub heard: Vec<(MemberIndex, Heard)>,
+    pub heard: Vec<(MemberIndex, LastHeard)>,
     /// Leftover resources of an earlier daemon that could not be stopped.
-    pub stuck: Vec<ResourceId>,
+    pub stop_failed: Vec<ResourceId>,
     /// Any number; spreads the waits after collisions.
     pub seed: u64,
 }
 
 /// The director of one member. See the module's text.
 #[derive(Debug)]
-pub struct Director {
-    plan: Arc<Plan>,
+pub struct NativeDirector {
+    plan: Arc<NativePlan>,
     reception: Reception,
     /// By witness: the keys for its link, if it has a key of its own.
     witness_keys: Vec<Option<Keys>>,
     generation: u64,
     now: Now,
     started: Instant,
-    node: Node,
+    node: NativeNode,
     wire: Wire,
     links: Links,
     /// By link: the address from which this machine sends to a witness.
     own_addresses: Vec<Option<SocketAddr>>,
-    peers: Vec<Peer>,
+    peers: Vec<NativePeer>,
     foreign: BTreeMap<String, u64>,
     /// The standby of this node, with the user who asked for it.
-    standby: Option<Pinned>,
+    standby: Option<StandbyRequest>,
     /// The order to leave that waits for its answer.
     leaving: Option<OrderId>,
     /// Nothing is claimed before the links are tested.
@@ -104,7 +104,7 @@ pub struct Director {
 
 /// What is known of another member's frames.
 #[derive(Clone, Debug)]
-struct Peer {
+struct NativePeer {
     /// Its generation and the protocols that it speaks. Its messages do not count before the first beat of this
     /// generation has given them.
     versions: Option<(u64, Versions)>,
@@ -113,32 +113,35 @@ struct Peer {
     /// The number of the key that signs its frames.
     key: Option<u8>,
     /// What was last saved of it, and when.
-    remembered: (Option<Heard>, Instant),
+    remembered: (Option<LastHeard>, Instant),
 }
 
 /// Which user asked for a standby, and since when it holds.
 #[derive(Clone, Copy, Debug)]
-struct Pinned {
+struct StandbyRequest {
     since: Instant,
     user: u32,
 }
 
-impl Director {
+impl NativeDirector {
     /// A member that has just started and has heard nobody. Its driver has swept the leftovers of earlier daemons.
     /// `keys`: the cluster's.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
-        let Identity { generation, ledger, heard, stuck, seed } = identity;
+    pub fn new(plan: Arc<NativePlan>, keys: Keys, identity: NativeIdentity, now: Now) -> Self {
+        let NativeIdentity { generation, ledger, heard, stop_failed: stuck, seed } = identity;
         let instant = now.instant;
-        let mut node =
-            Node::new(Arc::clone(&plan), node::Identity { generation, ledger, stuck, seed }, instant);
-        let members = Members::of(&plan);
+        let mut node = NativeNode::new(
+            Arc::clone(&plan),
+            node::NodeIdentity { generation, ledger, stop_failed: stuck, seed },
+            instant,
+        );
+        let members = MemberTable::of(&plan);
         let mut wire = Wire::new(plan.cluster.clone(), members, node.me(), generation, plan.timing.lease);
         for (member, heard) in heard {
             wire.remember(member, heard);
         }
         let links = Links::new(&plan, instant);
-        let peer = Peer { versions: None, refused: false, key: None, remembered: (None, instant) };
+        let peer = NativePeer { versions: None, refused: false, key: None, remembered: (None, instant) };
         node.wait_for_links(true);
         let mut director = Self {
             reception: Reception::new(keys, links.count(), plan.timing.beat),
@@ -181,7 +184,7 @@ impl Director {
             self.node.wait_for_links(false);
         }
         match event {
-            Event::Tick => self.tell_node(node::Event::Tick),
+            Event::Tick => self.tell_node(node::NodeEvent::Tick),
             Event::Frame { link, from, bytes } => self.frame(link, from, bytes),
             Event::Link { link, state } => self.carrier(link, state),
             Event::OwnAddress { link, address } => {
@@ -189,17 +192,19 @@ impl Director {
                     *own = address;
                 }
             }
-            Event::Done { ticket, outcome } => self.tell_node(node::Event::Done { ticket, outcome }),
+            Event::Done { ticket, outcome } => self.tell_node(node::NodeEvent::Done { ticket, outcome }),
             Event::Written { ok } => {
                 if !ok {
                     let text = "the ledger could not be written: this member grants nothing and claims nothing new until \
                                 it is started again; see to the disk of the state directory";
                     self.note(Level::Critical, text.to_string());
                 }
-                self.tell_node(node::Event::Written { ok });
+                self.tell_node(node::NodeEvent::Written { ok });
             }
-            Event::AddressGone(resource) => self.tell_node(node::Event::AddressGone(resource)),
-            Event::Service { resource, state } => self.tell_node(node::Event::Service { resource, state }),
+            Event::AddressGone(resource) => self.tell_node(node::NodeEvent::AddressGone(resource)),
+            Event::Service { resource, state } => {
+                self.tell_node(node::NodeEvent::Service { resource, state })
+            }
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
                 let text = self.reception.reread("keys", keys);
@@ -246,11 +251,11 @@ impl Director {
 
     /// The node that decides about groups.
     #[must_use]
-    pub const fn node(&self) -> &Node {
+    pub const fn node(&self) -> &NativeNode {
         &self.node
     }
 
-    fn tell_node(&mut self, event: node::Event) {
+    fn tell_node(&mut self, event: node::NodeEvent) {
         self.node.handle(self.now.instant, event);
     }
 
@@ -259,13 +264,13 @@ impl Director {
         let now = self.now.instant;
         while let Some(action) = self.node.poll() {
             match action {
-                node::Action::Send { to, word } => self.say(to, &word),
-                node::Action::Expect { group, ballots } => {
+                node::NodeAction::Send { to, word } => self.say(to, &word),
+                node::NodeAction::Expect { group, ballots } => {
                     self.expected.insert(group, ballots);
                     self.tell_proofs(group);
                 }
-                node::Action::Announce { group, ballot, ended } => self.announce(group, ballot, ended),
-                node::Action::Hands(Action::Exit { clean, restart, keeps }) => {
+                node::NodeAction::Announce { group, ballot, ended } => self.announce(group, ballot, ended),
+                node::NodeAction::Hands(Action::Exit { clean, restart, keeps }) => {
                     if let Some(order) = self.leaving.take() {
                         let answer = match clean {
                             true => Answer::Done("everything is handed over; this node leaves".into()),
@@ -278,7 +283,7 @@ impl Director {
                     self.remember_all(Duration::ZERO);
                     self.out.push_back(Action::Exit { clean, restart, keeps });
                 }
-                node::Action::Hands(action) => self.out.push_back(action),
+                node::NodeAction::Hands(action) => self.out.push_back(action),
             }
         }
         while let Some(line) = self.reception.tell(now) {
@@ -295,14 +300,14 @@ impl Director {
             Order::Native { order, user } => match self.check(order) {
                 Ok(()) => {
                     self.pin(order, user);
-                    return self.tell_node(node::Event::Order { id, order, user });
+                    return self.tell_node(node::NodeEvent::Order { id, order, user });
                 }
                 Err(answer) => answer,
             },
             Order::Standby(_) | Order::Takeover(_) => refused(
                 "this cluster has locum.toml, and no sets: use `locum move`, `locum standby`, `locum online`",
             ),
-            Order::Renew => {
+            Order::Reload => {
                 refused("a native member is not renewed: stop it and start it; others go on meanwhile")
             }
         };
@@ -327,7 +332,7 @@ impl Director {
         if self.leaving.is_some() && matches!(order, NativeOrder::Standby | NativeOrder::Online) {
             return Err(Answer::Refused("this member is leaving".into()));
         }
-        if matches!(self.plan.me, plan::Member::Witness(_)) && !matches!(order, NativeOrder::Move(..)) {
+        if matches!(self.plan.me, plan::NativeMember::Witness(_)) && !matches!(order, NativeOrder::Move(..)) {
             return Err(Answer::Refused("a witness runs nothing; ask a node".into()));
         }
         Ok(())
@@ -337,7 +342,7 @@ impl Director {
     fn pin(&mut self, order: NativeOrder, user: u32) {
         match order {
             NativeOrder::Standby => {
-                self.standby.get_or_insert(Pinned { since: self.now.instant, user });
+                self.standby.get_or_insert(StandbyRequest { since: self.now.instant, user });
             }
             NativeOrder::Online => self.standby = None,
             _ => {}
@@ -350,14 +355,14 @@ impl Director {
             let answer = Answer::Done("this member is leaving already".into());
             return self.out.push_back(Action::Reply { order: id, answer });
         }
-        if matches!(self.plan.me, plan::Member::Witness(_)) {
+        if matches!(self.plan.me, plan::NativeMember::Witness(_)) {
             let answer = Answer::Done("the witness leaves".into());
             self.out.push_back(Action::Reply { order: id, answer });
             self.remember_all(Duration::ZERO);
             return self.out.push_back(Action::Exit { clean: true, restart: None, keeps: None });
         }
         self.leaving = Some(id);
-        self.tell_node(node::Event::Order { id, order: NativeOrder::Leave, user: 0 });
+        self.tell_node(node::NodeEvent::Order { id, order: NativeOrder::Leave, user: 0 });
     }
 
     // ---- links -----------------------------------------------------------
@@ -428,6 +433,6 @@ impl Director {
 /// The keys of a witness that has a key of its own.
 #[must_use]
 pub fn keys_of(secret: Secret) -> Keys {
-    let key = Key { number: 0, method: Method::Sha256, secret: secret.0.to_vec() };
+    let key = Key { number: 0, method: AuthMethod::Sha256, secret: secret.0.to_vec() };
     Keys::new(0, alloc::vec![key]).expect("one key, with a secret, that signs")
 }

@@ -30,9 +30,9 @@ use core::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::wire::members::Members;
+use super::wire::members::MemberTable;
 use crate::model::{
-    claim::{Ballot, Claim, Durable, Earlier, GroupId, Report},
+    claim::{Ballot, Claim, DurableState, EarlierOwner, GroupId, VoterReport},
     identity::MemberIndex,
     note::{Escaped, Level},
     time::Duration,
@@ -47,7 +47,7 @@ const SUM: &str = "sha256 ";
 
 /// The content of one ledger file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
+pub struct LedgerContent {
     /// The name of the cluster that the ledger belongs to.
     pub cluster: String,
     /// The name of the member that wrote it.
@@ -57,12 +57,12 @@ pub struct Content {
     /// Counts the writes of all daemon starts.
     pub sequence: u64,
     /// What the claims protocol remembers.
-    pub durable: Durable,
+    pub durable: DurableState,
 }
 
 /// Why a ledger file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum LedgerFault {
     /// The checksum is wrong or missing: a write was cut short, or the file is damaged.
     #[error("it is not whole")]
     Torn,
@@ -74,12 +74,12 @@ pub enum Fault {
     Member(String),
 }
 
-impl Content {
+impl LedgerContent {
     /// The text of the file, with its checksum.
     #[must_use]
-    pub fn write(&self, members: &Members) -> String {
+    pub fn write(&self, members: &MemberTable) -> String {
         let Self { cluster, member, generation, sequence, durable } = self;
-        let Durable { ceiling, longest_lease, set, claims } = durable;
+        let DurableState { ceiling, longest_lease, set, claims } = durable;
         let lease = longest_lease.as_nanos();
         let mut text = format!(
             "{TITLE}\ncluster {cluster}\nmember {member}\ngeneration {generation}\nsequence {sequence}\n\
@@ -99,20 +99,20 @@ impl Content {
     ///
     /// # Errors
     /// Why the file cannot be used.
-    pub fn read(bytes: &[u8], members: &Members) -> Result<Self, Fault> {
-        let text = core::str::from_utf8(bytes).map_err(|_| Fault::Torn)?;
-        let content = text.strip_suffix('\n').ok_or(Fault::Torn)?;
+    pub fn read(bytes: &[u8], members: &MemberTable) -> Result<Self, LedgerFault> {
+        let text = core::str::from_utf8(bytes).map_err(|_| LedgerFault::Torn)?;
+        let content = text.strip_suffix('\n').ok_or(LedgerFault::Torn)?;
         let last = content.rfind('\n').map_or(0, |at| at + 1);
         let (body, last) = content.split_at(last);
         if last.strip_prefix(SUM) != Some(&sum(body)) {
-            return Err(Fault::Torn);
+            return Err(LedgerFault::Torn);
         }
         let mut lines = body.lines();
         if lines.next() != Some(TITLE) {
-            return Err(Fault::Form);
+            return Err(LedgerFault::Form);
         }
         let mut value = |name: &str| {
-            lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or(Fault::Form)
+            lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or(LedgerFault::Form)
         };
         let (cluster, member) = (value("cluster")?.into(), value("member")?.into());
         let (generation, sequence) = (number(value("generation")?)?, number(value("sequence")?)?);
@@ -125,7 +125,7 @@ impl Content {
             member,
             generation,
             sequence,
-            durable: Durable { ceiling, longest_lease, set, claims },
+            durable: DurableState { ceiling, longest_lease, set, claims },
         })
     }
 }
@@ -135,7 +135,7 @@ fn sum(text: &str) -> String {
 }
 
 /// The claim in the file's format, with a leading blank.
-fn in_words(claim: &Claim, members: &Members) -> String {
+fn in_words(claim: &Claim, members: &MemberTable) -> String {
     // A member without a name is not in the configuration, so it cannot have claimed anything.
     let name = |member: MemberIndex| members.name(member).unwrap_or("-");
     let ballot = |ballot: Ballot| format!("{}/{}", ballot.round, name(ballot.node));
@@ -147,51 +147,52 @@ fn in_words(claim: &Claim, members: &Members) -> String {
     text
 }
 
-fn read_claim(line: &str, members: &Members) -> Result<(GroupId, Report), Fault> {
+fn read_claim(line: &str, members: &MemberTable) -> Result<(GroupId, VoterReport), LedgerFault> {
     let mut words = line.split(' ');
-    let mut word = || words.next().ok_or(Fault::Form);
+    let mut word = || words.next().ok_or(LedgerFault::Form);
     if word()? != "claim" {
-        return Err(Fault::Form);
+        return Err(LedgerFault::Form);
     }
-    let group = u64::from_str_radix(word()?, 16).map(GroupId).map_err(|_| Fault::Form)?;
+    let group = u64::from_str_radix(word()?, 16).map(GroupId).map_err(|_| LedgerFault::Form)?;
     let released = match word()? {
         "released" => true,
         "held" => false,
-        _ => return Err(Fault::Form),
+        _ => return Err(LedgerFault::Form),
     };
-    let member =
-        |name: &str| members.named(name).ok_or_else(|| Fault::Member(Escaped(name.as_bytes()).to_string()));
+    let member = |name: &str| {
+        members.named(name).ok_or_else(|| LedgerFault::Member(Escaped(name.as_bytes()).to_string()))
+    };
     let ballot = |round: &str, name: &str| Ok(Ballot { round: number(round)?, node: member(name)? });
-    let Some(first) = words.next() else { return Ok((group, Report { accepted: None, released })) };
-    let (round, name) = first.split_once('/').ok_or(Fault::Form)?;
+    let Some(first) = words.next() else { return Ok((group, VoterReport { accepted: None, released })) };
+    let (round, name) = first.split_once('/').ok_or(LedgerFault::Form)?;
     let claimed = ballot(round, name)?;
-    let mut word = || words.next().ok_or(Fault::Form);
+    let mut word = || words.next().ok_or(LedgerFault::Form);
     let (generation, version) = (number(word()?)?, number(word()?)?);
     let durable = match word()? {
         "durable" => true,
         "plain" => false,
-        _ => return Err(Fault::Form),
+        _ => return Err(LedgerFault::Form),
     };
     let earlier = |word: &str| {
         let parts: Vec<&str> = word.split('/').collect();
-        let [node, generation, round, owner] = parts[..] else { return Err(Fault::Form) };
+        let [node, generation, round, owner] = parts[..] else { return Err(LedgerFault::Form) };
         let ballot = ballot(round, owner)?;
-        Ok(Earlier { node: member(node)?, generation: number(generation)?, ballot })
+        Ok(EarlierOwner { node: member(node)?, generation: number(generation)?, ballot })
     };
     let unproved = words.map(earlier).collect::<Result<Vec<_>, _>>()?;
     let accepted = Claim { ballot: claimed, generation, version, durable, unproved };
-    Ok((group, Report { accepted: Some(accepted), released }))
+    Ok((group, VoterReport { accepted: Some(accepted), released }))
 }
 
-fn number<T: core::str::FromStr>(text: &str) -> Result<T, Fault> {
-    text.parse().map_err(|_| Fault::Form)
+fn number<T: core::str::FromStr>(text: &str) -> Result<T, LedgerFault> {
+    text.parse().map_err(|_| LedgerFault::Form)
 }
 
 /// What a starting member finds in its two ledger files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct RecoveredLedger {
     /// The remembered state; `None`: the member has to copy it from the others, and grants nothing before.
-    pub durable: Option<Durable>,
+    pub durable: Option<DurableState>,
     /// The highest known generation of this member; 0 if none.
     pub generation: u64,
     /// The sequence number of the next write.
@@ -205,21 +206,21 @@ pub struct Memory {
 /// Judges the content of the two files (`None`: the file does not exist). `lived` is the highest generation of this
 /// member known from elsewhere. A ledger of an earlier generation was restored from a copy and cannot be used.
 #[must_use]
-pub fn judge(
+pub fn recover(
     files: [Option<&[u8]>; 2],
     cluster: &str,
     member: &str,
-    members: &Members,
+    members: &MemberTable,
     lived: Option<u64>,
-) -> Memory {
-    let read = files.map(|content| content.map(|bytes| Content::read(bytes, members)));
+) -> RecoveredLedger {
+    let read = files.map(|content| content.map(|bytes| LedgerContent::read(bytes, members)));
     let is_missing = read.iter().all(Option::is_none);
     let mut faults: Vec<String> =
         read.iter().flatten().filter_map(|read| Some(read.as_ref().err()?.to_string())).collect();
     faults.dedup();
     let whole = read.into_iter().enumerate().filter_map(|(place, read)| Some((place, read?.ok()?)));
     let newest = whole.max_by_key(|(_, content)| content.sequence);
-    let blank = |level, text: String, sequence| Memory {
+    let blank = |level, text: String, sequence| RecoveredLedger {
         durable: None,
         generation: lived.unwrap_or(0),
         sequence,
@@ -228,9 +229,10 @@ pub fn judge(
     };
     let Some((place, content)) = newest else {
         return match (is_missing, lived) {
-            (true, None) => {
-                Memory { note: Some((Level::Info, FIRST.into())), ..blank(Level::Info, String::new(), 1) }
-            }
+            (true, None) => RecoveredLedger {
+                note: Some((Level::Info, FIRST.into())),
+                ..blank(Level::Info, String::new(), 1)
+            },
             (true, Some(_)) => {
                 blank(Level::Warning, "the ledger of this member's earlier lives is gone".into(), 1)
             }
@@ -255,7 +257,7 @@ pub fn judge(
             format!("one file of the ledger is not used: {why}; the other one is what was there before");
         (Level::Warning, text)
     });
-    Memory {
+    RecoveredLedger {
         generation: content.generation,
         durable: Some(content.durable),
         sequence: next,
@@ -270,15 +272,15 @@ mod tests {
 
     use super::*;
 
-    fn members() -> Members {
-        Members::new(["web1", "web2", "third.example"].map(String::from))
+    fn members() -> MemberTable {
+        MemberTable::new(["web1", "web2", "third.example"].map(String::from))
     }
 
-    fn content(sequence: u64) -> Content {
+    fn content(sequence: u64) -> LedgerContent {
         let ballot = |round, node| Ballot { round, node: MemberIndex(node) };
         let unproved = vec![
-            Earlier { node: MemberIndex(1), generation: 7, ballot: ballot(9, 1) },
-            Earlier { node: MemberIndex(2), generation: u64::MAX, ballot: ballot(10, 0) },
+            EarlierOwner { node: MemberIndex(1), generation: 7, ballot: ballot(9, 1) },
+            EarlierOwner { node: MemberIndex(2), generation: u64::MAX, ballot: ballot(10, 0) },
         ];
         let claim = |durable| Claim {
             ballot: ballot(17, 0),
@@ -287,30 +289,30 @@ mod tests {
             durable,
             unproved: unproved.clone(),
         };
-        let report = |accepted, released| Report { accepted, released };
+        let report = |accepted, released| VoterReport { accepted, released };
         let claims = [
             (GroupId::of("web"), report(Some(claim(true)), false)),
             (GroupId::of("db"), report(Some(claim(false)), true)),
             (GroupId::of("x"), report(None, false)),
         ];
         let longest_lease = Duration::from_millis(1500);
-        Content {
+        LedgerContent {
             cluster: "shop".into(),
             member: "web1".into(),
             generation: 8,
             sequence,
-            durable: Durable { ceiling: 3072, longest_lease, set: 1, claims: claims.into() },
+            durable: DurableState { ceiling: 3072, longest_lease, set: 1, claims: claims.into() },
         }
     }
 
-    fn look(files: [Option<&[u8]>; 2], lived: Option<u64>) -> Memory {
-        judge(files, "shop", "web1", &members(), lived)
+    fn look(files: [Option<&[u8]>; 2], lived: Option<u64>) -> RecoveredLedger {
+        recover(files, "shop", "web1", &members(), lived)
     }
 
     #[test]
     fn what_is_written_is_read() {
         let text = content(12).write(&members());
-        assert_eq!(Content::read(text.as_bytes(), &members()), Ok(content(12)));
+        assert_eq!(LedgerContent::read(text.as_bytes(), &members()), Ok(content(12)));
         let line = "claim 4b5e57f6eb2f42b9 held 17/web1 8 1 durable web2/7/9/web2 third.example/18446744073709551615/10/web1\n";
         assert!(text.contains(line), "{text}");
     }
@@ -342,7 +344,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[place] ^= 1 << bit;
-                assert!(Content::read(&bad, &members()).is_err(), "byte {place}, bit {bit}");
+                assert!(LedgerContent::read(&bad, &members()).is_err(), "byte {place}, bit {bit}");
             }
         }
     }
@@ -351,7 +353,7 @@ mod tests {
     fn a_member_without_a_memory_of_its_own_has_none() {
         let good = content(12).write(&members());
         let good = Some(good.as_bytes());
-        let said = |memory: Memory| {
+        let said = |memory: RecoveredLedger| {
             assert_eq!(memory.durable, None);
             memory.note.unwrap()
         };
@@ -360,14 +362,14 @@ mod tests {
         assert!(level == Level::Warning && text.contains("earlier lives is gone"), "{text}");
         let (level, text) = said(look([Some(b"junk"), None], None));
         assert!(level == Level::Error && text.contains("not whole"), "{text}");
-        let (_, text) = said(judge([good, None], "other", "web1", &members(), None));
+        let (_, text) = said(recover([good, None], "other", "web1", &members(), None));
         assert!(text.contains("that of web1 in cluster shop: this member grants nothing"), "{text}");
-        let (_, text) = said(judge([good, None], "shop", "web2", &members(), None));
+        let (_, text) = said(recover([good, None], "shop", "web2", &members(), None));
         assert!(text.contains("that of web1"), "{text}");
         let (_, text) = said(look([good, None], Some(9)));
         assert!(text.contains("an old copy"), "{text}");
-        let fewer = Members::new(["web1", "web2"].map(String::from));
-        let (_, text) = said(judge([good, None], "shop", "web1", &fewer, None));
+        let fewer = MemberTable::new(["web1", "web2"].map(String::from));
+        let (_, text) = said(recover([good, None], "shop", "web1", &fewer, None));
         assert!(text.contains("the member `third.example`"), "{text}");
         assert!(look([None, good], Some(8)).durable.is_some(), "one file alone is a first write");
     }
@@ -387,7 +389,7 @@ mod tests {
         ] {
             let changed = body.replace(old, new);
             let whole = format!("{changed}{SUM}{}\n", sum(&changed));
-            assert_eq!(Content::read(whole.as_bytes(), &members()), Err(Fault::Form), "{new}");
+            assert_eq!(LedgerContent::read(whole.as_bytes(), &members()), Err(LedgerFault::Form), "{new}");
         }
     }
 }

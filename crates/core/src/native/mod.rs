@@ -11,10 +11,11 @@
 //! * [`ledger`]: writes and reads what a member must remember over a restart;
 //! * [`status`]: the values that `locum status` shows.
 
-pub mod board;
+pub mod canonical;
 pub mod director;
+pub mod gossip;
 pub mod ledger;
-pub mod meaning;
+pub mod message;
 pub mod node;
 pub mod ownership;
 pub mod placement;
@@ -23,4 +24,3 @@ mod specs;
 pub mod status;
 pub mod timing;
 pub mod wire;
-pub mod word;

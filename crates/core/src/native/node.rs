@@ -15,20 +15,23 @@ use alloc::{
 };
 
 use super::{
-    board::{Board, Entry},
-    meaning,
-    ownership::{NodeView, Ownership, Step, View},
-    plan::{self, Plan},
-    word::{Beat, Lists, Word},
+    canonical,
+    gossip::{GossipEntry, GossipState},
+    message::{GroupLists, NativeBeat, NativeMessage},
+    ownership::{NativeStep, NativeView, NodeView, Ownership},
+    plan::{self, NativePlan},
 };
 use crate::{
-    claims::{Digest, Envelope, Lease, Member, Message, Patience, Settings, To, Voters},
-    group::{Groups, News, Phase},
-    liveness::{Sign, Watch, services::Services},
+    claims::{
+        ClaimMember, ClaimMessage, ClaimSettings, ClaimsDigest, Envelope, Lease, Receivers, SingleVoteTiming,
+        Voters,
+    },
+    group::{GroupEvent, GroupPhase, Groups},
+    liveness::{LivenessEvent, Watch, services::Services},
     model::{
         action::{self, GateLease},
         breakage::{self, Breakage},
-        claim::{self, Ballot, Durable, GroupId},
+        claim::{self, Ballot, DurableState, GroupId},
         event::{Carrier, Outcome, Ticket},
         identity::{GroupIndex, MemberIndex, NodeIndex, ResourceId},
         note::{Level, Note},
@@ -40,7 +43,7 @@ use crate::{
 };
 
 /// Most groups that an answer names; the rest is only counted.
-const STAYING_SAID_MAX: usize = 8;
+const STAYING_NAMED_MAX: usize = 8;
 /// How long an owner may take to hand over a group that a person asked for. Then the person is told to look at
 /// `status`.
 pub const MOVE_MAX: Duration = Duration::from_secs(600);
@@ -50,7 +53,7 @@ pub const FILES_WAIT: Duration = Duration::from_secs(10);
 
 /// An event for [`Node::handle`].
 #[derive(Debug)]
-pub enum Event {
+pub enum NodeEvent {
     /// The time returned by [`Node::deadline`] has been reached.
     Tick,
     /// A message of another member: authentic, of this cluster, and new.
@@ -60,7 +63,7 @@ pub enum Event {
         generation: u64,
         /// The number of the sender's voter set.
         set: u32,
-        word: Word,
+        message: NativeMessage,
     },
     /// An operation of an agent has ended.
     Done {
@@ -89,9 +92,9 @@ pub enum Event {
 
 /// An action that the driver must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum NodeAction {
     /// Send this message over every link that leads to its receivers.
-    Send { to: To, word: Word },
+    Send { to: Receivers, word: NativeMessage },
     /// The group's gate accepts proofs against these ballots of this node, the owned one first. Other members may know
     /// us as the group's owner under any of them. A proof that one of them has ended shuts the gate.
     Expect {
@@ -113,61 +116,61 @@ pub enum Action {
 
 /// The state that a member starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// This start's generation; larger than any before.
     pub generation: u64,
     /// The ledger's content; `None` if there is no file of this cluster.
-    pub ledger: Option<Durable>,
+    pub ledger: Option<DurableState>,
     /// Leftover resources of an earlier daemon that could not be stopped.
-    pub stuck: Vec<ResourceId>,
+    pub stop_failed: Vec<ResourceId>,
     /// Any number; spreads the waits after collisions.
     pub seed: u64,
 }
 
 mod announcing;
+mod blocked;
 mod report;
 #[cfg(test)]
 mod tests;
-mod unowned;
 
 use announcing::Announced;
 
 #[derive(Debug)]
-struct Peer {
+struct NodePeer {
     watch: Watch,
     generation: u64,
     config: Option<u64>,
     /// The digest of its gossip state, from its last beat.
-    board: Option<Digest>,
+    gossip: Option<ClaimsDigest>,
     /// Its lease differs from ours: its claims messages do not count.
     refused: bool,
     /// The settings in which its file differs from ours.
-    differences: Vec<settings::Difference>,
+    differences: Vec<settings::SettingDifference>,
     /// It has sent the lines of its file.
-    told: bool,
+    has_sent_settings: bool,
     /// Since when it is asked for them.
     asked_since: Instant,
 }
 
 /// The state of one member. See the module's text.
 #[derive(Debug)]
-pub struct Node {
-    plan: Arc<Plan>,
+pub struct NativeNode {
+    plan: Arc<NativePlan>,
     me: MemberIndex,
     config: u64,
     now: Instant,
     ids: Vec<GroupId>,
     index: BTreeMap<GroupId, GroupIndex>,
-    member: Member,
+    member: ClaimMember,
     /// By member; the entry of this member is not used.
-    peers: Vec<Peer>,
+    peers: Vec<NodePeer>,
     /// By member: what ownership needs to know of it. The entries of witnesses are not used.
     views: Vec<NodeView>,
     ownership: Ownership,
-    board: Board,
+    gossip: GossipState,
     services: Services,
     /// Until then nothing is claimed before the gossip state of the other nodes is known.
-    told_by: Instant,
+    gossip_deadline: Instant,
     groups: Groups,
     /// The groups whose gates should be open, with the lease that each gate was last given.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
@@ -179,9 +182,9 @@ pub struct Node {
     /// By group, our own ballots as [`Action::Expect`] last gave them.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     /// Announcements to be sent after the gates have their leases.
-    announcements: Vec<Action>,
+    announcements: Vec<NodeAction>,
     /// The groups with a resource that cannot be stopped.
-    stuck: BTreeSet<GroupIndex>,
+    stop_failed: BTreeSet<GroupIndex>,
     next_beat: Instant,
     /// Something changed that matters for who should own what. [`Ownership`] knows which groups to look at.
     due_to_look: bool,
@@ -190,22 +193,22 @@ pub struct Node {
     /// Whether a majority of the voters hears us and this member remembers what it must.
     may_claim: bool,
     /// Whether the log has a line that single-vote mode is on.
-    told_alone: bool,
+    logged_single_vote: bool,
     /// Orders that we passed on to owners, and how long each is waited for.
     passed: BTreeMap<OrderId, Instant>,
     left: bool,
-    out: VecDeque<Action>,
+    out: VecDeque<NodeAction>,
     hands: VecDeque<action::Action>,
 }
 
-impl Node {
+impl NativeNode {
     /// A member that has just started and has heard nobody. Its driver has swept the leftovers of earlier daemons.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, identity: Identity, now: Instant) -> Self {
-        let index = |member: plan::Member| plan.index(member);
+    pub fn new(plan: Arc<NativePlan>, identity: NodeIdentity, now: Instant) -> Self {
+        let index = |member: plan::NativeMember| plan.index(member);
         let me = index(plan.me);
         let timing = plan.timing;
-        let settings = Settings {
+        let settings = ClaimSettings {
             me,
             generation: identity.generation,
             voters: Voters {
@@ -214,49 +217,51 @@ impl Node {
             },
             lease: Lease { length: timing.lease, margin: timing.margin },
             retry: timing.retry,
-            claims: matches!(plan.me, plan::Member::Node(_)),
-            alone: plan.may_count_alone().then_some(Patience { vote: timing.alone, word: timing.unheard }),
+            claims: matches!(plan.me, plan::NativeMember::Node(_)),
+            single_vote: plan
+                .may_use_single_vote()
+                .then_some(SingleVoteTiming { vote: timing.single_vote, silence: timing.unheard }),
         };
         let is_of_others =
             identity.ledger.as_ref().is_some_and(|ledger| ledger.set != settings.voters.number);
-        let peer = || Peer {
+        let peer = || NodePeer {
             watch: Watch::new(now, timing.silent),
             generation: 0,
             config: None,
-            board: None,
+            gossip: None,
             refused: false,
             differences: Vec::new(),
-            told: false,
+            has_sent_settings: false,
             asked_since: now,
         };
         let ids: Vec<GroupId> = plan.groups.iter().map(|group| GroupId::of(&group.name)).collect();
         let members = 0..plan.nodes.len() + plan.witnesses.len();
-        let view = |member: usize| NodeView { up: member == me.place(), since: now, ..NodeView::default() };
+        let view = |member: usize| NodeView { up: member == me.index(), since: now, ..NodeView::default() };
         let mut node = Self {
             me,
-            config: plan.digest().short(),
+            config: plan.settings_digest().short(),
             now,
             index: ids.iter().enumerate().map(|(index, id)| (*id, GroupIndex(index))).collect(),
             ids,
-            member: Member::new(now, settings, identity.ledger),
+            member: ClaimMember::new(now, settings, identity.ledger),
             peers: members.clone().map(|_| peer()).collect(),
             views: members.map(view).collect(),
             ownership: Ownership::new(&plan, identity.seed),
-            board: Board::default(),
+            gossip: GossipState::default(),
             services: Services::new(timing.lease, now + timing.mute),
-            told_by: now + timing.mute,
-            groups: Groups::new(plan.specs(), &identity.stuck),
+            gossip_deadline: now + timing.mute,
+            groups: Groups::new(plan.specs(), &identity.stop_failed),
             gates: BTreeMap::new(),
             closing: BTreeSet::new(),
             announced: Announced::default(),
             expected: BTreeMap::new(),
             announcements: Vec::new(),
-            stuck: BTreeSet::new(),
+            stop_failed: BTreeSet::new(),
             next_beat: now,
             due_to_look: true,
             gates_due: BTreeSet::new(),
             may_claim: false,
-            told_alone: false,
+            logged_single_vote: false,
             passed: BTreeMap::new(),
             left: false,
             out: VecDeque::new(),
@@ -274,25 +279,27 @@ impl Node {
     }
 
     /// Takes an event. Call [`Self::poll`] until it is empty before the next event.
-    pub fn handle(&mut self, now: Instant, event: Event) {
+    pub fn handle(&mut self, now: Instant, event: NodeEvent) {
         self.forgive_own_pause(now);
         self.now = now.max(self.now);
         match event {
-            Event::Tick => {}
-            Event::Heard { from, generation, set, word } => self.heard(from, generation, set, word),
-            Event::Done { ticket, outcome } => {
+            NodeEvent::Tick => {}
+            NodeEvent::Heard { from, generation, set, message: word } => {
+                self.heard(from, generation, set, word)
+            }
+            NodeEvent::Done { ticket, outcome } => {
                 self.groups.done(self.now, ticket, &outcome, &mut self.hands);
             }
-            Event::Written { ok } => self.member.written(self.now, ok),
-            Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.hands),
-            Event::Service { resource, state } => {
+            NodeEvent::Written { ok } => self.member.written(self.now, ok),
+            NodeEvent::AddressGone(resource) => self.groups.address_gone(resource, &mut self.hands),
+            NodeEvent::Service { resource, state } => {
                 let is_ours = self.plan.groups.get(resource.group.0);
                 if is_ours.is_some_and(|group| resource.member < group.resources.len()) {
-                    self.services.told(self.now, resource, state);
+                    self.services.report(self.now, resource, state);
                     self.services_changed();
                 }
             }
-            Event::Order { id, order, user } => self.order(id, order, user),
+            NodeEvent::Order { id, order, user } => self.order(id, order, user),
         }
         self.tick();
         self.settle();
@@ -305,14 +312,14 @@ impl Node {
     }
 
     /// The next action, oldest first.
-    pub fn poll(&mut self) -> Option<Action> {
+    pub fn poll(&mut self) -> Option<NodeAction> {
         self.out.pop_front()
     }
 
     /// When to send [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != self.me.place());
+        let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != self.me.index());
         let watches = peers.filter_map(|(_, peer)| peer.watch.deadline());
         let others = [
             self.member.deadline(),
@@ -326,13 +333,13 @@ impl Node {
 
     /// The phase of a group on this node.
     #[must_use]
-    pub fn phase(&self, group: GroupIndex) -> Phase {
+    pub fn phase(&self, group: GroupIndex) -> GroupPhase {
         self.groups.phase(group)
     }
 
     /// The state of the claims protocol.
     #[must_use]
-    pub const fn member(&self) -> &Member {
+    pub const fn member(&self) -> &ClaimMember {
         &self.member
     }
 
@@ -345,13 +352,13 @@ impl Node {
     /// Whether another member is heard now.
     #[must_use]
     pub fn hears(&self, member: MemberIndex) -> bool {
-        self.peers.get(member.place()).is_some_and(|peer| peer.watch.state().is_up())
+        self.peers.get(member.index()).is_some_and(|peer| peer.watch.state().is_up())
     }
 
     /// The settings in which another member's file differs from ours, as far as they are known.
     #[must_use]
-    pub fn differences(&self, member: MemberIndex) -> &[settings::Difference] {
-        self.peers.get(member.place()).map_or(&[], |peer| &peer.differences)
+    pub fn differences(&self, member: MemberIndex) -> &[settings::SettingDifference] {
+        self.peers.get(member.index()).map_or(&[], |peer| &peer.differences)
     }
 
     // ---- time ------------------------------------------------------------
@@ -382,14 +389,14 @@ impl Node {
         self.groups.tick(now, &mut self.hands);
         self.watch_peers();
         self.watch_services();
-        let waits = now < self.told_by && self.knows_not_all();
+        let waits = now < self.gossip_deadline && self.knows_not_all();
         let may_claim = self.member.may_claim(now);
         let was_otherwise = core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
-        if self.ownership.wait_for_board(waits) | was_otherwise {
+        if self.ownership.wait_for_gossip(waits) | was_otherwise {
             self.stir();
         }
         self.watch_files();
-        self.tell_alone();
+        self.log_single_vote();
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
         for id in overdue {
@@ -409,9 +416,9 @@ impl Node {
     }
 
     fn services_changed(&mut self) {
-        let view = &mut self.views[self.me.place()];
-        view.cut = self.services.cut().into_iter().collect();
-        view.cut_for_long = self.services.cut_for_long().into_iter().collect();
+        let view = &mut self.views[self.me.index()];
+        view.unreachable = self.services.unreachable().into_iter().collect();
+        view.unreachable_for_long = self.services.unreachable_for_long().into_iter().collect();
         self.stir();
     }
 
@@ -434,19 +441,19 @@ impl Node {
     fn watch_peers(&mut self) {
         let now = self.now;
         for index in 0..self.peers.len() {
-            if index == self.me.place() {
+            if index == self.me.index() {
                 continue;
             }
             let silence = now.since(self.peers[index].watch.heard());
             let sign = self.peers[index].watch.elapse(now);
             self.views[index].up = self.peers[index].watch.state().is_up();
             match sign {
-                Some(Sign::DeadElapsed) => {
+                Some(LivenessEvent::DeadElapsed) => {
                     self.stir();
                     let text = format!("{} is silent", self.name(index));
                     self.note(Level::Warning, None, text);
                 }
-                Some(Sign::WarnElapsed) => {
+                Some(LivenessEvent::WarnElapsed) => {
                     let text = format!("{} is late: {} ms", self.name(index), silence.as_millis());
                     self.note(Level::Warning, None, text);
                 }
@@ -458,23 +465,23 @@ impl Node {
     /// Whether the gossip state of a living node differs from ours. That node sends its own as soon as it has heard our
     /// beat.
     fn knows_not_all(&self) -> bool {
-        let digest = self.board.digest();
+        let digest = self.gossip.digest();
         let nodes = self.peers.iter().zip(&self.views).take(self.plan.nodes.len()).enumerate();
         let mut others =
-            nodes.filter(|(index, (peer, view))| *index != self.me.place() && view.up && peer.generation > 0);
-        self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
+            nodes.filter(|(index, (peer, view))| *index != self.me.index() && view.up && peer.generation > 0);
+        self.node().is_some() && others.any(|(_, (peer, _))| peer.gossip != Some(digest))
     }
 
     /// Brings up to date whose files count, and whether all of those are known.
     fn watch_files(&mut self) {
         let now = self.now;
         let mut untold = false;
-        let me = self.me.place();
+        let me = self.me.index();
         for index in (0..self.plan.nodes.len()).filter(|index| *index != me) {
             let peer = &self.peers[index];
             // If its clock is slower than ours, its lease still runs when we call it silent.
             let may_own = peer.generation > 0 && now.since(peer.watch.heard()) < self.plan.timing.mute;
-            let is_known = peer.told || peer.config == Some(self.config);
+            let is_known = peer.has_sent_settings || peer.config == Some(self.config);
             untold |= may_own && !is_known && now.since(peer.asked_since) < FILES_WAIT;
             if core::mem::replace(&mut self.views[index].may_own, may_own) != may_own {
                 self.stir();
@@ -486,27 +493,27 @@ impl Node {
     }
 
     /// Takes the lines of a node's file: what differs from ours, and which groups are in dispute.
-    fn heard_meaning(&mut self, from: MemberIndex, theirs: &[String]) {
-        let ours = self.plan.meaning();
-        let Some(peer) = self.peers.get_mut(from.place()) else { return };
+    fn heard_settings(&mut self, from: MemberIndex, theirs: &[String]) {
+        let ours = self.plan.canonical_settings();
+        let Some(peer) = self.peers.get_mut(from.index()) else { return };
         peer.differences = settings::summary(&ours, theirs);
-        peer.told = true;
-        let disputes = meaning::disputes(&ours, theirs);
+        peer.has_sent_settings = true;
+        let disputes = canonical::disputes(&ours, theirs);
         let disputes = disputes.into_iter().filter_map(|(name, it)| Some((self.plan.group(&name)?, it)));
-        self.views[from.place()].disputes = disputes.collect();
+        self.views[from.index()].disputes = disputes.collect();
         self.stir();
     }
 
     /// Logs a change of single-vote mode, a lease later: one lost beat is soon made good.
-    fn tell_alone(&mut self) {
-        let since = self.member.counts_alone();
+    fn log_single_vote(&mut self) {
+        let since = self.member.single_vote_since();
         let tell = since.is_some_and(|since| self.now.since(since) >= self.plan.timing.lease);
-        if core::mem::replace(&mut self.told_alone, tell) == tell {
+        if core::mem::replace(&mut self.logged_single_vote, tell) == tell {
             return;
         }
         let voters = &self.member.settings().voters.members;
         let other = voters.iter().find(|voter| **voter != self.me).copied().unwrap_or(self.me);
-        let name = self.name(other.place());
+        let name = self.name(other.index());
         let (level, text) = match (tell, self.hears(other)) {
             (false, _) => (Level::Info, format!("{name} votes again: this node counts alone no longer")),
             (true, true) => (Level::Warning, format!("{name} does not vote: this node counts alone")),
@@ -521,7 +528,7 @@ impl Node {
     }
 
     fn beat(&mut self) {
-        self.board.forget(self.now, &self.plan, &self.index);
+        self.gossip.forget(self.now, &self.plan, &self.index);
         let every = self.plan.timing.beat;
         self.next_beat = self.next_beat + every;
         if self.next_beat <= self.now {
@@ -531,73 +538,74 @@ impl Node {
         let now = self.now;
         let held = self.member.claimant().into_iter().flat_map(|claimant| claimant.holds(now));
         let runs = |id: &GroupId| {
-            self.index.get(id).is_some_and(|group| self.groups.phase(*group) == Phase::Running)
+            self.index.get(id).is_some_and(|group| self.groups.phase(*group) == GroupPhase::Running)
         };
-        let all = Lists {
+        let all = GroupLists {
             starting: held.map(|(id, _)| id).filter(|id| !runs(id)).collect(),
             unable: self.unable().map(|group| self.ids[group.0]).collect(),
-            cut: self.services.cut().into_iter().map(|group| self.ids[group.0]).collect(),
+            unreachable: self.services.unreachable().into_iter().map(|group| self.ids[group.0]).collect(),
         };
         // Renewals must not depend on the arrival of several frames.
         let (lists, apart) = if all.are_short() { (Some(all), None) } else { (None, Some(all)) };
-        let beat = Beat {
+        let beat = NativeBeat {
             claims,
             config: self.config,
-            board: self.board.digest(),
+            gossip: self.gossip.digest(),
             standby: self.ownership.is_standby(),
             waits: self.node().is_some() && !self.could_claim(),
             lists,
         };
-        self.send(To::All, Word::Beat(beat));
+        self.send(Receivers::All, NativeMessage::Beat(beat));
         self.announce_again();
         if let Some(lists) = apart {
-            self.send(To::All, Word::Lists(lists));
+            self.send(Receivers::All, NativeMessage::Lists(lists));
         }
     }
 
     /// Whether this node could claim a group now.
     fn could_claim(&self) -> bool {
         let Self { ownership, .. } = self;
-        let waits = ownership.waits_for_links() || ownership.waits_for_board() || ownership.waits_for_files();
+        let waits =
+            ownership.waits_for_links() || ownership.waits_for_gossip() || ownership.waits_for_files();
         self.member.may_claim(self.now) && !waits
     }
 
     /// Groups that must not be given to this node now: it could not run them, or something of an earlier ownership
     /// cannot be stopped here.
     fn unable(&self) -> impl Iterator<Item = GroupIndex> {
-        self.ownership.unable(self.now).chain(self.stuck.iter().copied())
+        self.ownership.unable(self.now).chain(self.stop_failed.iter().copied())
     }
 
     // ---- messages of others -----------------------------------------------
 
-    fn heard(&mut self, from: MemberIndex, generation: u64, set: u32, word: Word) {
+    fn heard(&mut self, from: MemberIndex, generation: u64, set: u32, message: NativeMessage) {
         let now = self.now;
         let timing = self.plan.timing;
-        let Some(peer) = self.peers.get_mut(from.place()).filter(|_| from != self.me) else { return };
+        let Some(peer) = self.peers.get_mut(from.index()).filter(|_| from != self.me) else { return };
         if generation < peer.generation {
             return;
         }
         let is_back = generation > peer.generation || !peer.watch.state().is_up();
         peer.generation = generation;
         peer.watch.hear(now, timing.late, timing.silent);
-        peer.watch.note(Sign::Settled);
+        peer.watch.note(LivenessEvent::Settled);
         let refused = peer.refused;
-        let view = &mut self.views[from.place()];
+        let view = &mut self.views[from.index()];
         view.up = peer.watch.state().is_up();
         if is_back {
             view.since = now;
             view.ready_since = None;
             self.stir();
         }
-        match word {
-            Word::Beat(beat) => self.heard_beat(from, generation, set, beat),
-            Word::Claims(_) if refused => {}
-            Word::Claims(message) => {
-                self.due_to_look |= matches!(message, Message::List(_) | Message::Release(_));
+        match message {
+            NativeMessage::Beat(beat) => self.heard_beat(from, generation, set, beat),
+            NativeMessage::Claims(_) if refused => {}
+            NativeMessage::Claims(message) => {
+                self.due_to_look |= matches!(message, ClaimMessage::List(_) | ClaimMessage::Release(_));
                 self.member.heard(now, from, generation, set, message);
             }
-            Word::AskMove { order, group, to } => self.asked_to_move(from, order, group, to),
-            Word::MoveAnswer { order, done, text } => {
+            NativeMessage::AskMove { order, group, to } => self.asked_to_move(from, order, group, to),
+            NativeMessage::MoveAnswer { order, done, text } => {
                 if self.passed.remove(&order).is_some() {
                     let answer = if done { Answer::Done(text) } else { Answer::Refused(text) };
                     self.hands.push_back(action::Action::Reply { order, answer });
@@ -605,23 +613,25 @@ impl Node {
             }
             // Only nodes exchange gossip state: a witness runs nothing, and one with a key of its own is not trusted
             // with it.
-            Word::Board(entries) if !refused && self.node().is_some() && self.is_node(from) => {
-                self.heard_board(&entries);
+            NativeMessage::Gossip(entries) if !refused && self.node().is_some() && self.is_node(from) => {
+                self.heard_gossip(&entries);
             }
-            Word::Board(_) => {}
-            Word::Lists(lists) => self.heard_lists(from, &lists),
-            Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
-            Word::Meaning(lines) => self.heard_meaning(from, &lines),
+            NativeMessage::Gossip(_) => {}
+            NativeMessage::Lists(lists) => self.heard_lists(from, &lists),
+            NativeMessage::AskSettings => {
+                self.send(Receivers::One(from), NativeMessage::Settings(self.plan.canonical_settings()))
+            }
+            NativeMessage::Settings(lines) => self.heard_settings(from, &lines),
         }
     }
 
-    fn heard_beat(&mut self, from: MemberIndex, generation: u64, set: u32, beat: Beat) {
+    fn heard_beat(&mut self, from: MemberIndex, generation: u64, set: u32, beat: NativeBeat) {
         if let Some(lists) = &beat.lists {
             self.heard_lists(from, lists);
         }
         let ours = self.plan.timing.lease;
-        let Some(peer) = self.peers.get_mut(from.place()) else { return };
-        let view = &mut self.views[from.place()];
+        let Some(peer) = self.peers.get_mut(from.index()) else { return };
+        let view = &mut self.views[from.index()];
         let mut is_otherwise = core::mem::replace(&mut view.standby, beat.standby) != beat.standby;
         let ready_since = (!beat.waits).then(|| view.ready_since.unwrap_or(self.now));
         is_otherwise |= view.ready_since.is_some() != ready_since.is_some();
@@ -630,10 +640,10 @@ impl Node {
         if is_new {
             peer.differences.clear();
             view.disputes.clear();
-            (peer.told, peer.asked_since) = (false, self.now);
+            (peer.has_sent_settings, peer.asked_since) = (false, self.now);
             is_otherwise = true;
         }
-        peer.board = Some(beat.board);
+        peer.gossip = Some(beat.gossip);
         let theirs = beat.claims.lease;
         let was_refused = core::mem::replace(&mut peer.refused, theirs != ours);
         let refused = peer.refused;
@@ -644,39 +654,39 @@ impl Node {
         let is_node = self.is_node(from);
         if is_node && beat.config != self.config {
             // With each beat until it has answered: the question or the answer may be lost.
-            if !self.peers[from.place()].told {
-                self.send(To::One(from), Word::AskMeaning);
+            if !self.peers[from.index()].has_sent_settings {
+                self.send(Receivers::One(from), NativeMessage::AskSettings);
             }
             if is_new {
-                let name = self.name(from.place());
+                let name = self.name(from.index());
                 let text = format!("{name} has another configuration; `locum status` shows in what");
                 self.note(Level::Warning, None, text);
             }
         }
         if refused && !was_refused {
-            let name = self.name(from.place());
+            let name = self.name(from.index());
             let text = format!(
                 "{name} is refused: its pace is {theirs:?}, ours is {ours:?} (`locum explain timing`); give both one pace"
             );
             self.note(Level::Error, None, text);
         }
-        if is_node && !refused && self.node().is_some() && beat.board != self.board.digest() {
+        if is_node && !refused && self.node().is_some() && beat.gossip != self.gossip.digest() {
             // When it has heard our next beat, it sends what we lack.
-            self.say_board(To::One(from), self.board.entries(self.now));
+            self.send_gossip(Receivers::One(from), self.gossip.entries(self.now));
         }
         if refused {
-            self.member.lives(self.now, from, generation);
+            self.member.heard_uncounted(self.now, from, generation);
         } else {
-            self.member.heard(self.now, from, generation, set, Message::Beat(beat.claims));
+            self.member.heard(self.now, from, generation, set, ClaimMessage::Beat(beat.claims));
         }
     }
 
-    fn heard_lists(&mut self, from: MemberIndex, lists: &Lists) {
+    fn heard_lists(&mut self, from: MemberIndex, lists: &GroupLists) {
         let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<BTreeSet<_>>();
-        let (unable, cut) = (known(&lists.unable), known(&lists.cut));
-        let Some(view) = self.views.get_mut(from.place()) else { return };
-        let is_otherwise = view.unable != unable || view.cut != cut;
-        (view.unable, view.cut) = (unable, cut);
+        let (unable, cut) = (known(&lists.unable), known(&lists.unreachable));
+        let Some(view) = self.views.get_mut(from.index()) else { return };
+        let is_otherwise = view.unable != unable || view.unreachable != cut;
+        (view.unable, view.unreachable) = (unable, cut);
         if is_otherwise {
             self.stir();
         }
@@ -695,21 +705,21 @@ impl Node {
 
     // ---- gossip state -----------------------------------------------------
 
-    fn say_board(&mut self, to: To, entries: Vec<Entry>) {
+    fn send_gossip(&mut self, to: Receivers, entries: Vec<GossipEntry>) {
         if !entries.is_empty() {
-            self.send(to, Word::Board(entries));
+            self.send(to, NativeMessage::Gossip(entries));
         }
     }
 
-    fn heard_board(&mut self, entries: &[Entry]) {
+    fn heard_gossip(&mut self, entries: &[GossipEntry]) {
         let mut has_changed = false;
         for entry in entries {
             // A pin that is already over is not logged: this node never knew that it held.
             let is_said = match *entry {
-                Entry::Pin { group, on: false, .. } => self.board.pinned(group).is_some(),
-                Entry::Pin { .. } | Entry::Moved { .. } => true,
+                GossipEntry::Pin { group, on: false, .. } => self.gossip.pinned(group).is_some(),
+                GossipEntry::Pin { .. } | GossipEntry::Moved { .. } => true,
             };
-            if self.board.told(self.now, &self.plan, &self.index, entry) {
+            if self.gossip.merge(self.now, &self.plan, &self.index, entry) {
                 has_changed = true;
                 if is_said {
                     self.note_entry(entry);
@@ -717,23 +727,23 @@ impl Node {
             }
         }
         if has_changed {
-            self.heed_board();
+            self.apply_pins();
         }
     }
 
     /// Applies the pins that the gossip state has now.
-    fn heed_board(&mut self) {
-        let all = self.board.pinned(None).is_some();
-        let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
+    fn apply_pins(&mut self) {
+        let all = self.gossip.pinned(None).is_some();
+        let is_pinned = |group: GroupIndex| all || self.gossip.pinned(Some(self.ids[group.0])).is_some();
         self.ownership.freeze(is_pinned);
         self.freeze_groups();
         self.stir();
     }
 
-    fn note_entry(&mut self, entry: &Entry) {
+    fn note_entry(&mut self, entry: &GossipEntry) {
         match *entry {
-            Entry::Pin { group, number, on, user, age } => {
-                let by = self.name(number.node.place());
+            GossipEntry::Pin { group, number, on, user, age } => {
+                let by = self.name(number.node.index());
                 let what = match (group, on) {
                     (Some(_), true) => "is frozen",
                     (Some(_), false) => "is free again",
@@ -747,10 +757,10 @@ impl Node {
                 let text = format!("{what}: asked for at {by} by user {user}{ago}");
                 self.note(Level::Info, group.and_then(|group| self.index(group)), text);
             }
-            Entry::Moved { group, .. } => {
+            GossipEntry::Moved { group, .. } => {
                 let Some(index) = self.index(group) else { return };
                 let rule = self.plan.groups[index.0].hold_down;
-                if let Some(held) = self.board.held_down(self.now, group, &rule) {
+                if let Some(held) = self.gossip.held_down(self.now, group, &rule) {
                     let text = format!(
                         "failures have moved it {} times within {} s: it is held down for {} s",
                         rule.moves,
@@ -765,10 +775,10 @@ impl Node {
 
     fn pin(&mut self, group: Option<GroupIndex>, on: bool, user: u32) {
         let group = group.map(|group| self.ids[group.0]);
-        if let Some(entry) = self.board.pin(self.now, self.me, group, on, user) {
+        if let Some(entry) = self.gossip.pin(self.now, self.me, group, on, user) {
             self.note_entry(&entry);
-            self.heed_board();
-            self.say_board(To::All, alloc::vec![entry]);
+            self.apply_pins();
+            self.send_gossip(Receivers::All, alloc::vec![entry]);
         }
     }
 
@@ -790,7 +800,7 @@ impl Node {
                     ownership.standby();
                     staying = ownership.staying(view);
                 });
-                let answer = match self.said_of(&staying) {
+                let answer = match self.staying_text(&staying) {
                     None => done("everything that another node may run is handed over"),
                     Some(said) => Answer::TimedOut(format!(
                         "this node takes nothing any more, and gives these away as soon as another node can take them: {said}"
@@ -821,10 +831,10 @@ impl Node {
     }
 
     /// The groups that stay, each with the reason, on one line; `None` if no group stays.
-    fn said_of(&self, staying: &[(GroupIndex, String)]) -> Option<String> {
+    fn staying_text(&self, staying: &[(GroupIndex, String)]) -> Option<String> {
         let said =
             |(group, why): &(GroupIndex, String)| format!("{} ({why})", self.plan.groups[group.0].name);
-        let mut shown: Vec<String> = staying.iter().take(STAYING_SAID_MAX).map(said).collect();
+        let mut shown: Vec<String> = staying.iter().take(STAYING_NAMED_MAX).map(said).collect();
         let rest = staying.len() - shown.len();
         if rest > 0 {
             shown.push(format!("{rest} more"));
@@ -844,10 +854,11 @@ impl Node {
             Some(owner) => {
                 let to = to.map(MemberIndex::from);
                 self.passed.insert(id, self.now + MOVE_MAX);
-                self.send(To::One(owner), Word::AskMove { order: id, group: group_id, to });
+                self.send(Receivers::One(owner), NativeMessage::AskMove { order: id, group: group_id, to });
             }
             None => {
-                let why = self.unowned(self.now, group).map(|why| format!(": {why}")).unwrap_or_default();
+                let why =
+                    self.blocked_reason(self.now, group).map(|why| format!(": {why}")).unwrap_or_default();
                 self.answer(
                     Asker::Here(id),
                     Answer::Refused(format!("this member knows no owner of it now{why}")),
@@ -865,14 +876,14 @@ impl Node {
             Answer::Done(text) => (true, text),
             Answer::Refused(text) | Answer::TimedOut(text) => (false, text),
         };
-        self.send(To::One(to), Word::MoveAnswer { order, done, text });
+        self.send(Receivers::One(to), NativeMessage::MoveAnswer { order, done, text });
     }
 
     // ---- consequences ----------------------------------------------------
 
     /// What ownership needs to see, for a question at `now`.
-    fn view(&self, now: Instant, me: NodeIndex) -> View<'_> {
-        View {
+    fn view(&self, now: Instant, me: NodeIndex) -> NativeView<'_> {
+        NativeView {
             now,
             plan: &self.plan,
             me,
@@ -881,14 +892,14 @@ impl Node {
             index: &self.index,
             nodes: &self.views[..self.plan.nodes.len()],
             groups: &self.groups,
-            board: &self.board,
+            gossip: &self.gossip,
         }
     }
 
-    fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &View<'_>)) {
+    fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &NativeView<'_>)) {
         self.tell_touched();
         let Some(me) = self.node() else { return };
-        let view = View {
+        let view = NativeView {
             now: self.now,
             plan: &self.plan,
             me,
@@ -897,7 +908,7 @@ impl Node {
             index: &self.index,
             nodes: &self.views[..self.plan.nodes.len()],
             groups: &self.groups,
-            board: &self.board,
+            gossip: &self.gossip,
         };
         self.due_to_look = true;
         change(&mut self.ownership, &view);
@@ -918,8 +929,8 @@ impl Node {
 
     fn node(&self) -> Option<NodeIndex> {
         match self.plan.me {
-            plan::Member::Node(node) => Some(node),
-            plan::Member::Witness(_) => None,
+            plan::NativeMember::Node(node) => Some(node),
+            plan::NativeMember::Witness(_) => None,
         }
     }
 
@@ -931,13 +942,13 @@ impl Node {
                 self.perform(step);
             } else if let Some(notice) = self.member.poll() {
                 self.change_ownership(|ownership, view| ownership.noticed(view, &notice));
-            } else if let Some(news) = self.groups.news() {
+            } else if let Some(news) = self.groups.next_event() {
                 self.change_ownership(|ownership, view| match news {
-                    News::Started(group) => ownership.started(group),
-                    News::Failed(group) => ownership.failed(view, group),
-                    News::Restarting(group) => ownership.touch(group),
-                    News::Stopped(group) => ownership.stopped(view, group),
-                    News::Stuck(group) => ownership.stuck(view, group),
+                    GroupEvent::Started(group) => ownership.started(group),
+                    GroupEvent::Failed(group) => ownership.failed(view, group),
+                    GroupEvent::Restarting(group) => ownership.touch(group),
+                    GroupEvent::Stopped(group) => ownership.stopped(view, group),
+                    GroupEvent::StopFailed(group) => ownership.stop_failed(view, group),
                 });
             } else if core::mem::take(&mut self.due_to_look) {
                 self.change_ownership(Ownership::tick);
@@ -958,30 +969,34 @@ impl Node {
         let envelopes = Envelope::joined(self.member.take_out());
         self.expect_proposed(&envelopes);
         // A group's gate is shut before its release is sent.
-        self.out.extend(self.hands.drain(..).map(Action::Hands));
+        self.out.extend(self.hands.drain(..).map(NodeAction::Hands));
         self.out.extend(self.announcements.drain(..));
         for Envelope { to, message } in envelopes {
-            self.send(to, Word::Claims(message));
+            self.send(to, NativeMessage::Claims(message));
         }
         if !self.left && self.ownership.is_leaving() && self.has_let_go() {
             self.left = true;
-            let clean = !(0..self.ids.len()).any(|group| self.groups.is_stuck(GroupIndex(group)));
+            let clean = !(0..self.ids.len()).any(|group| self.groups.is_stop_failed(GroupIndex(group)));
             if !clean {
                 let text = "leaving although a resource cannot be stopped; what could not be released ends with its lease";
                 self.note(Level::Critical, None, text.into());
-                self.out.extend(self.hands.drain(..).map(Action::Hands));
+                self.out.extend(self.hands.drain(..).map(NodeAction::Hands));
             }
-            self.out.push_back(Action::Hands(action::Action::Exit { clean, restart: None, keeps: None }));
+            self.out.push_back(NodeAction::Hands(action::Action::Exit { clean, restart: None, keeps: None }));
         }
     }
 
-    fn perform(&mut self, step: Step) {
+    fn perform(&mut self, step: NativeStep) {
         let now = self.now;
         match step {
-            Step::Claim(group) => self.member.claim(now, self.ids[group.0], false),
-            Step::Release(group, successor) => {
+            NativeStep::Claim(group) => self.member.claim(now, self.ids[group.0], false),
+            NativeStep::Release(group, successor) => {
                 let phase = self.groups.phase(group);
-                assert!(phase == Phase::Stopped, "{}: released, and it is {phase:?}", self.groups.key(group));
+                assert!(
+                    phase == GroupPhase::Stopped,
+                    "{}: released, and it is {phase:?}",
+                    self.groups.key(group)
+                );
                 // What failed was stopped without being told to.
                 self.shut_gate(group);
                 assert!(
@@ -992,7 +1007,7 @@ impl Node {
                 self.member.release(now, self.ids[group.0], successor.map(MemberIndex::from));
                 self.due_to_look = true;
             }
-            Step::Start(group, epoch) => {
+            NativeStep::Start(group, epoch) => {
                 let held = self.member.claimant().and_then(|claimant| claimant.held(now, self.ids[group.0]));
                 let owned = held.map(|held| held.epoch);
                 assert!(owned == Some(epoch), "{}: started and not owned", self.groups.key(group));
@@ -1001,7 +1016,7 @@ impl Node {
                 self.tell_gate(group);
                 self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
-            Step::Stop(group) => {
+            NativeStep::Stop(group) => {
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
                 if self.gates.contains_key(&group) {
                     self.closing.insert(group);
@@ -1016,15 +1031,15 @@ impl Node {
                 }
                 self.groups.want(group, false, &mut self.hands);
             }
-            Step::Moved(group, epoch) => {
+            NativeStep::Moved(group, epoch) => {
                 let rule = self.plan.groups[group.0].hold_down;
-                let entry = self.board.moved(now, self.ids[group.0], epoch, &rule);
+                let entry = self.gossip.moved(now, self.ids[group.0], epoch, &rule);
                 self.note_entry(&entry);
-                self.heed_board();
-                self.say_board(To::All, alloc::vec![entry]);
+                self.apply_pins();
+                self.send_gossip(Receivers::All, alloc::vec![entry]);
             }
-            Step::Answer(order, answer) => self.answer(order, answer),
-            Step::Note(level, group, text) => self.note(level, group, text),
+            NativeStep::Answer(order, answer) => self.answer(order, answer),
+            NativeStep::Note(level, group, text) => self.note(level, group, text),
         }
     }
 
@@ -1041,12 +1056,12 @@ impl Node {
     fn tell_running(&mut self) {
         for group in self.groups.changed() {
             self.ownership.touch(group);
-            let runs = self.groups.phase(group) != Phase::Stopped;
+            let runs = self.groups.phase(group) != GroupPhase::Stopped;
             self.member.set_running(self.ids[group.0], runs);
-            if self.groups.is_stuck(group) {
-                self.stuck.insert(group);
+            if self.groups.is_stop_failed(group) {
+                self.stop_failed.insert(group);
             } else {
-                self.stuck.remove(&group);
+                self.stop_failed.remove(&group);
             }
         }
     }
@@ -1115,7 +1130,7 @@ impl Node {
             .claimant()
             .is_some_and(|claimant| claimant.holds(self.now).map(|(id, _)| id).any(is_owned));
         let runs = |group: GroupIndex| {
-            !matches!(self.groups.phase(group), Phase::Stopped) && !self.groups.is_stuck(group)
+            !matches!(self.groups.phase(group), GroupPhase::Stopped) && !self.groups.is_stop_failed(group)
         };
         !owns && !(0..self.ids.len()).map(GroupIndex).any(runs)
     }
@@ -1137,8 +1152,8 @@ impl Node {
         node.or_else(witness).unwrap_or("nobody").into()
     }
 
-    fn send(&mut self, to: To, word: Word) {
-        self.out.push_back(Action::Send { to, word });
+    fn send(&mut self, to: Receivers, message: NativeMessage) {
+        self.out.push_back(NodeAction::Send { to, word: message });
     }
 
     /// The epoch under which the group is ours; else the one under which it ran here last.

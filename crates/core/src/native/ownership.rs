@@ -25,15 +25,15 @@ use alloc::{
 };
 
 use super::{
-    board::{Board, HeldDown},
-    meaning::Dispute,
+    canonical::Dispute,
+    gossip::{GossipState, HeldDown},
     placement::{self, Rank, Scene},
-    plan::{Failback, Plan},
-    status::{Disputed, Hindered, Hindrance},
+    plan::{Failback, NativePlan},
+    status::{BlockedCandidate, CandidateReason, Disputed},
 };
 use crate::{
-    claims::{Claimant, Member, News, Notice},
-    group::{Groups, Phase},
+    claims::{ClaimEvent, ClaimMember, ClaimNotice, Claimant},
+    group::{GroupPhase, Groups},
     model::{
         breakage::{self, Breakage},
         claim::{Ballot, GroupId},
@@ -41,7 +41,7 @@ use crate::{
         note::Level,
         order::{Answer, Asker},
         time::{Duration, Instant},
-        timer_queue::Agenda,
+        timer_queue::TimerQueue,
     },
 };
 
@@ -54,11 +54,11 @@ pub const HELD_DOWN_PAUSE: Duration = Duration::from_secs(30);
 /// How long a group that is to be handed over waits for a node that can take it; twice the mute time if that is longer.
 pub const TAKER_WAIT: Duration = Duration::from_secs(30);
 /// After this long, a group that is no longer ours and could not be stopped is told to stop again.
-pub const STUCK_PAUSE: Duration = Duration::from_secs(30);
+pub const STOP_FAILED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What [`Ownership`] wants done, for [`Ownership::poll`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum NativeStep {
     Claim(GroupIndex),
     /// Give the group's claim back, perhaps for a named successor. Nothing of the group runs here.
     Release(GroupIndex, Option<NodeIndex>),
@@ -88,9 +88,9 @@ pub struct NodeView {
     /// The groups that it could not run.
     pub unable: BTreeSet<GroupIndex>,
     /// The groups that clients could not reach there.
-    pub cut: BTreeSet<GroupIndex>,
+    pub unreachable: BTreeSet<GroupIndex>,
     /// Those of `cut` that have been so for long enough to act on it. Known of this node only.
-    pub cut_for_long: BTreeSet<GroupIndex>,
+    pub unreachable_for_long: BTreeSet<GroupIndex>,
     /// The groups of which its file gives a resource to another group.
     pub disputes: BTreeMap<GroupIndex, Dispute>,
     /// Whether it may still own groups of its file: it was heard within a lease and its margin.
@@ -107,12 +107,12 @@ impl NodeView {
 
 /// What [`Ownership`] reads of the rest of the node.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct NativeView<'a> {
     pub now: Instant,
-    pub plan: &'a Plan,
+    pub plan: &'a NativePlan,
     pub me: NodeIndex,
     /// The state of the claims protocol.
-    pub member: &'a Member,
+    pub member: &'a ClaimMember,
     /// The ids by which voters know the groups, in the order of the plan.
     pub ids: &'a [GroupId],
     /// The index of each group in that order.
@@ -121,12 +121,12 @@ pub struct View<'a> {
     /// What runs on this node.
     pub groups: &'a Groups,
     /// The gossip state: pins and moves by failure.
-    pub board: &'a Board,
+    pub gossip: &'a GossipState,
 }
 
 /// The owner of a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+enum OwnerStatus {
     /// This node holds the claim.
     Us,
     /// A living node says that it owns the group.
@@ -135,7 +135,7 @@ enum Owner {
     Granted(NodeIndex, Instant),
 }
 
-impl Owner {
+impl OwnerStatus {
     const fn node(self, me: NodeIndex) -> NodeIndex {
         match self {
             Self::Us => me,
@@ -144,21 +144,21 @@ impl Owner {
     }
 }
 
-impl View<'_> {
-    fn owner(&self, group: GroupIndex) -> Option<Owner> {
+impl NativeView<'_> {
+    fn owner(&self, group: GroupIndex) -> Option<OwnerStatus> {
         let id = self.ids[group.0];
         if self.holds(group).is_some() {
-            return Some(Owner::Us);
+            return Some(OwnerStatus::Us);
         }
         let lives = |node: &NodeIndex| self.nodes.get(node.0).is_some_and(|node| node.up);
         let says =
             self.member.owner_elsewhere(id).and_then(|claim| self.plan.node(claim.owner())).filter(lives);
         let granted = || {
             let (claim, until) = self.member.voter()?.holder(id)?;
-            let granted = Owner::Granted(self.plan.node(claim.owner())?, until);
+            let granted = OwnerStatus::Granted(self.plan.node(claim.owner())?, until);
             (until > self.now && claim.owner() != self.member.settings().me).then_some(granted)
         };
-        says.map(Owner::Lives).or_else(granted)
+        says.map(OwnerStatus::Lives).or_else(granted)
     }
 
     /// The node whose file gives a resource of one of these groups to another group, which that node may own as long as
@@ -180,15 +180,15 @@ impl View<'_> {
     }
 
     fn at_rest(&self, group: GroupIndex) -> bool {
-        self.groups.phase(group) == Phase::Stopped
+        self.groups.phase(group) == GroupPhase::Stopped
     }
 
     fn runs(&self, group: GroupIndex) -> bool {
-        self.groups.phase(group) == Phase::Running
+        self.groups.phase(group) == GroupPhase::Running
     }
 
     fn held_down(&self, group: GroupIndex) -> Option<HeldDown> {
-        self.board.held_down(self.now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
+        self.gossip.held_down(self.now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
     }
 }
 
@@ -261,7 +261,7 @@ pub struct Ownership {
     touched: BTreeSet<GroupIndex>,
     all_touched: bool,
     /// When to look at each group again.
-    looks: Agenda<GroupIndex>,
+    looks: TimerQueue<GroupIndex>,
     /// By group: the groups to look at when it changes, itself included.
     relatives: Vec<Arc<[GroupIndex]>>,
     /// By group: whether its ranking depends on the places of others, or theirs on its place.
@@ -271,10 +271,10 @@ pub struct Ownership {
     all_owners_due: bool,
     /// Whether the groups that nodes cannot run may have changed since the last ranking. `hindrances_until`: when they
     /// change by time alone.
-    hindrances_due: bool,
-    hindrances_until: Option<Instant>,
+    unable_due: bool,
+    unable_until: Option<Instant>,
     /// When our vote's grants to others end.
-    grants: Agenda<GroupIndex>,
+    grants: TimerQueue<GroupIndex>,
     /// Counts how many groups were looked at.
     #[cfg(test)]
     pub(super) looked: usize,
@@ -285,7 +285,7 @@ pub struct Ownership {
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
     /// Nothing is claimed before the gossip state of the others is known.
-    waits_for_board: bool,
+    waits_for_gossip: bool,
     /// Nothing is claimed before it is known which resources the others' files give to which groups.
     waits_for_files: bool,
     leaving: Option<Option<Asker>>,
@@ -294,13 +294,13 @@ pub struct Ownership {
     claims: BTreeSet<GroupIndex>,
     /// The last ranking, and what it was made from.
     ranking: Option<(Scene, Vec<Rank>)>,
-    steps: VecDeque<Step>,
+    steps: VecDeque<NativeStep>,
 }
 
 impl Ownership {
     /// The state of a node that owns nothing. `seed`: any number; spreads the waits after collisions.
     #[must_use]
-    pub fn new(plan: &Plan, seed: u64) -> Self {
+    pub fn new(plan: &NativePlan, seed: u64) -> Self {
         Self {
             desks: plan.groups.iter().map(|_| Desk::default()).collect(),
             relatives: placement::relatives(plan),
@@ -310,19 +310,19 @@ impl Ownership {
             next: None,
             touched: BTreeSet::new(),
             all_touched: true,
-            looks: Agenda::new(),
+            looks: TimerQueue::new(),
             owners_due: BTreeSet::new(),
             all_owners_due: true,
-            hindrances_due: true,
-            hindrances_until: None,
-            grants: Agenda::new(),
+            unable_due: true,
+            unable_until: None,
+            grants: TimerQueue::new(),
             #[cfg(test)]
             looked: 0,
             #[cfg(test)]
             gathered: 0,
             standby: false,
             waits_for_links: false,
-            waits_for_board: false,
+            waits_for_gossip: false,
             waits_for_files: false,
             leaving: None,
             random: seed | 1,
@@ -342,11 +342,11 @@ impl Ownership {
     pub const fn touch_all(&mut self) {
         self.all_touched = true;
         self.all_owners_due = true;
-        self.hindrances_due = true;
+        self.unable_due = true;
     }
 
     /// The next step to perform, oldest first.
-    pub fn poll(&mut self) -> Option<Step> {
+    pub fn poll(&mut self) -> Option<NativeStep> {
         self.steps.pop_front()
     }
 
@@ -362,8 +362,8 @@ impl Ownership {
     }
 
     /// Sets whether nothing is claimed because the gossip state of others is not known. Returns whether that changed.
-    pub const fn wait_for_board(&mut self, wait: bool) -> bool {
-        core::mem::replace(&mut self.waits_for_board, wait) != wait
+    pub const fn wait_for_gossip(&mut self, wait: bool) -> bool {
+        core::mem::replace(&mut self.waits_for_gossip, wait) != wait
     }
 
     /// Sets whether nothing is claimed because others' files are not known. Returns whether that changed.
@@ -383,8 +383,8 @@ impl Ownership {
     }
 
     /// Whether nothing is claimed because the others' gossip state is not known yet.
-    pub(super) const fn waits_for_board(&self) -> bool {
-        self.waits_for_board
+    pub(super) const fn waits_for_gossip(&self) -> bool {
+        self.waits_for_gossip
     }
 
     /// Whether nothing is claimed because the others' files are not known yet.
@@ -398,7 +398,7 @@ impl Ownership {
     }
 
     /// The groups that must not be on the same node as this one.
-    fn kept_away(&self, plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
+    fn kept_away(&self, plan: &NativePlan, group: GroupIndex) -> Vec<GroupIndex> {
         placement::kept_away(plan, &self.families, group)
     }
 
@@ -430,7 +430,7 @@ impl Ownership {
 
     /// The groups of ours that stay here for now although other nodes may run them, each with the reason. They go when
     /// the reason ends.
-    pub fn staying(&mut self, view: &View<'_>) -> Vec<(GroupIndex, String)> {
+    pub fn staying(&mut self, view: &NativeView<'_>) -> Vec<(GroupIndex, String)> {
         self.rank(view);
         let others =
             |group: GroupIndex| view.plan.groups[group.0].candidates.iter().any(|node| *node != view.me);
@@ -479,13 +479,18 @@ impl Ownership {
     // ---- what happens ----------------------------------------------------
 
     /// Takes a notice of the claims protocol.
-    pub fn noticed(&mut self, view: &View<'_>, notice: &Notice) {
+    pub fn noticed(&mut self, view: &NativeView<'_>, notice: &ClaimNotice) {
         let index = |id: &GroupId| view.index.get(id).copied();
-        let (Notice::Own(News::Gained(id, _) | News::Struck(id, _) | News::Lost(id) | News::Refused(id, _))
-        | Notice::Released(id, ..)) = notice;
+        let (ClaimNotice::Own(
+            ClaimEvent::Gained(id, _)
+            | ClaimEvent::Cleared(id, _)
+            | ClaimEvent::Lost(id)
+            | ClaimEvent::Refused(id, _),
+        )
+        | ClaimNotice::Released(id, ..)) = notice;
         index(id).into_iter().for_each(|group| self.touch(group));
         match notice {
-            Notice::Own(News::Gained(id, epoch)) => {
+            ClaimNotice::Own(ClaimEvent::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
                 assert!(!desk.lapsed, "{id:?}: gained before what was lost is stopped");
@@ -493,13 +498,13 @@ impl Ownership {
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
             }
-            Notice::Own(News::Lost(id)) => {
+            ClaimNotice::Own(ClaimEvent::Lost(id)) => {
                 let Some(group) = index(id) else { return };
                 let wish = self.desks[group.0].wish.take();
                 self.refuse(view, group, wish.and_then(|wish| wish.order), "it was lost meanwhile");
                 self.desks[group.0].lapsed = true;
                 let text = match view.owner(group) {
-                    Some(Owner::Lives(node)) => {
+                    Some(OwnerStatus::Lives(node)) => {
                         let name = &view.plan.nodes[node.0].name;
                         format!("is lost: {name} owns it under a higher epoch; stopping it")
                     }
@@ -509,15 +514,15 @@ impl Ownership {
                 if view.at_rest(group) {
                     self.came_to_rest(view, group);
                 } else {
-                    self.steps.push_back(Step::Stop(group));
+                    self.steps.push_back(NativeStep::Stop(group));
                 }
             }
-            Notice::Own(News::Refused(id, wait)) => {
+            ClaimNotice::Own(ClaimEvent::Refused(id, wait)) => {
                 let Some(group) = index(id) else { return };
                 self.refused(view, group, *wait);
             }
-            Notice::Own(News::Struck(..)) => {}
-            Notice::Released(id, _, successor) => {
+            ClaimNotice::Own(ClaimEvent::Cleared(..)) => {}
+            ClaimNotice::Released(id, _, successor) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
                 let me = MemberIndex::from(view.me);
@@ -534,7 +539,7 @@ impl Ownership {
 
     /// Sets the next try after the voters have refused a claim: not before the grant against us ends, and not at the
     /// same moment as a rival.
-    fn refused(&mut self, view: &View<'_>, group: GroupIndex, wait: Duration) {
+    fn refused(&mut self, view: &NativeView<'_>, group: GroupIndex, wait: Duration) {
         let timing = &view.plan.timing;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -558,7 +563,7 @@ impl Ownership {
 
     /// The group could not be started or failed too often, and is stopped or being stopped. It is another node's turn,
     /// unless the group is held.
-    pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
+    pub fn failed(&mut self, view: &NativeView<'_>, group: GroupIndex) {
         self.touch(group);
         let owns = view.holds(group).is_some();
         if let Some(held) = view.held_down(group).filter(|_| owns && self.desks[group.0].giving.is_none()) {
@@ -572,7 +577,7 @@ impl Ownership {
             return self.note(Level::Error, Some(group), text);
         }
         self.unable.insert(group, view.now + UNABLE);
-        self.hindrances_due = true;
+        self.unable_due = true;
         let text = format!("could not be run here; not tried again on this node for {} s", UNABLE.as_secs());
         self.note(Level::Error, Some(group), text);
         if owns && self.desks[group.0].giving.is_none() {
@@ -584,7 +589,7 @@ impl Ownership {
     }
 
     /// Nothing of the group runs here any more.
-    pub fn stopped(&mut self, view: &View<'_>, group: GroupIndex) {
+    pub fn stopped(&mut self, view: &NativeView<'_>, group: GroupIndex) {
         self.desks[group.0].stays = false;
         self.came_to_rest(view, group);
     }
@@ -593,28 +598,28 @@ impl Ownership {
     /// claim is never released while something of its group may still run; it ends with its lease.
     #[must_use]
     pub fn is_left_behind(&self, groups: &Groups, group: GroupIndex) -> bool {
-        self.leaving.is_some() && self.families[group.0].iter().any(|member| groups.is_stuck(*member))
+        self.leaving.is_some() && self.families[group.0].iter().any(|member| groups.is_stop_failed(*member))
     }
 
     /// The group cannot be stopped. A handover of it and its family is cancelled, unless this node leaves: then they
     /// are left behind.
-    pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
+    pub fn stop_failed(&mut self, view: &NativeView<'_>, group: GroupIndex) {
         self.touch(group);
         self.desks[group.0].stays = true;
         for member in self.families[group.0].iter().copied() {
             let giving = self.desks[member.0].giving.take();
             if let Some(Giving { order: Some(order), .. }) = giving {
                 let text = "a resource cannot be stopped; it stays here".into();
-                self.steps.push_back(Step::Answer(order, Answer::Refused(text)));
+                self.steps.push_back(NativeStep::Answer(order, Answer::Refused(text)));
             }
             let goes_on = self.leaving.is_none() && (giving.is_some() || member == group);
             if let Some(epoch) = view.holds(member).filter(|_| goes_on) {
-                self.steps.push_back(Step::Start(member, epoch));
+                self.steps.push_back(NativeStep::Start(member, epoch));
             }
         }
     }
 
-    fn came_to_rest(&mut self, view: &View<'_>, group: GroupIndex) {
+    fn came_to_rest(&mut self, view: &NativeView<'_>, group: GroupIndex) {
         self.touch(group);
         let desk = &mut self.desks[group.0];
         if view.at_rest(group) && core::mem::take(&mut desk.lapsed) {
@@ -641,7 +646,7 @@ impl Ownership {
     }
 
     /// Gives back a claim that is ours, or was.
-    fn release(&mut self, view: &View<'_>, group: GroupIndex, giving: Option<Giving>) {
+    fn release(&mut self, view: &NativeView<'_>, group: GroupIndex, giving: Option<Giving>) {
         let best = self.ranking(group).iter().copied().find(|node| *node != view.me);
         let successor = giving.as_ref().and_then(|giving| giving.to).or(best).filter(|_| giving.is_some());
         assert!(view.at_rest(group), "{}: released before all of it was stopped", self.name(view, group));
@@ -651,9 +656,9 @@ impl Ownership {
         if let Some(epoch) =
             view.holds(group).filter(|_| failed && view.plan.groups[group.0].candidates.len() > 1)
         {
-            self.steps.push_back(Step::Moved(group, epoch));
+            self.steps.push_back(NativeStep::Moved(group, epoch));
         }
-        self.steps.push_back(Step::Release(group, successor));
+        self.steps.push_back(NativeStep::Release(group, successor));
         let desk = &mut self.desks[group.0];
         desk.released = true;
         desk.free_since = Some(view.now);
@@ -670,18 +675,18 @@ impl Ownership {
 
     /// Does what is due after time has passed or something has changed. Looks at the groups that have changed or whose
     /// time has come, in their order.
-    pub fn tick(&mut self, view: &View<'_>) {
+    pub fn tick(&mut self, view: &NativeView<'_>) {
         let unable = self.unable.len();
         self.unable.retain(|_, until| *until > view.now);
         let has_ended = self.unable.len() != unable;
         self.all_touched |= has_ended;
-        self.hindrances_due |= has_ended;
+        self.unable_due |= has_ended;
         self.rank(view);
         self.claims.clear();
         let mut due = core::mem::take(&mut self.touched);
         due.extend(self.looks.due(view.now));
         // A hold after too many failures ends by time alone, which no call reports.
-        due.extend(view.board.moved_groups().filter_map(|id| view.index.get(&id).copied()));
+        due.extend(view.gossip.moved_groups().filter_map(|id| view.index.get(&id).copied()));
         let mut next = 0;
         loop {
             // A group that changes meanwhile is looked at in this tick if it comes later in the order, else in the next
@@ -708,7 +713,7 @@ impl Ownership {
     }
 
     /// Looks at one group. Returns when to look again.
-    fn look_at(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+    fn look_at(&mut self, view: &NativeView<'_>, group: GroupIndex) -> Option<Instant> {
         #[cfg(test)]
         {
             self.looked += 1;
@@ -736,23 +741,23 @@ impl Ownership {
 
     /// Repeats the stop of a group that could not be stopped and is no longer ours: a person may have removed the
     /// cause. Returns when to look again.
-    fn stop_again(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+    fn stop_again(&mut self, view: &NativeView<'_>, group: GroupIndex) -> Option<Instant> {
         let desk = &mut self.desks[group.0];
-        if !view.groups.is_stuck(group) || view.holds(group).is_some() {
+        if !view.groups.is_stop_failed(group) || view.holds(group).is_some() {
             desk.stop_at = None;
             return None;
         }
-        let at = *desk.stop_at.get_or_insert(view.now + STUCK_PAUSE);
+        let at = *desk.stop_at.get_or_insert(view.now + STOP_FAILED_PAUSE);
         if at > view.now {
             return Some(at);
         }
         desk.stop_at = None;
-        self.steps.push_back(Step::Stop(group));
+        self.steps.push_back(NativeStep::Stop(group));
         None
     }
 
     /// Looks at a group of ours: whether it runs, and whether it should be here. Returns when to look again.
-    fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+    fn look_at_own(&mut self, view: &NativeView<'_>, group: GroupIndex) -> Option<Instant> {
         if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
             return None;
         }
@@ -789,7 +794,7 @@ impl Ownership {
             // the first.
             self.desks[group.0].giving = Some(Giving::default());
             if !view.at_rest(group) {
-                self.steps.push_back(Step::Stop(group));
+                self.steps.push_back(NativeStep::Stop(group));
             }
             self.came_to_rest(view, group);
             return None;
@@ -837,31 +842,31 @@ impl Ownership {
     }
 
     /// Whether clients do not reach the group here, and would reach it on the best node.
-    fn is_better_connected(&self, view: &View<'_>, group: GroupIndex) -> bool {
+    fn is_better_connected(&self, view: &NativeView<'_>, group: GroupIndex) -> bool {
         let best = self.ranking(group).first().copied();
-        view.nodes[view.me.0].cut_for_long.contains(&group)
-            && best.is_some_and(|best| best != view.me && !self.is_cut(group, best))
+        view.nodes[view.me.0].unreachable_for_long.contains(&group)
+            && best.is_some_and(|best| best != view.me && !self.is_unreachable(group, best))
             && best.is_some_and(|best| self.unready(view, group, best).is_none())
     }
 
     /// Whether a group of the family is unreachable on that node, as of the last [`Self::rank`].
-    fn is_cut(&self, group: GroupIndex, node: NodeIndex) -> bool {
+    fn is_unreachable(&self, group: GroupIndex, node: NodeIndex) -> bool {
         let scene = self.ranking.as_ref().map(|(scene, _)| scene);
         scene.is_some_and(|scene| {
-            self.families[group.0].iter().any(|member| scene.cut.contains(&(node, *member)))
+            self.families[group.0].iter().any(|member| scene.unreachable.contains(&(node, *member)))
         })
     }
 
     /// A preferred node ranked above this one, if clients reach the group there.
-    fn better_place(&self, view: &View<'_>, group: GroupIndex) -> Option<NodeIndex> {
+    fn better_place(&self, view: &NativeView<'_>, group: GroupIndex) -> Option<NodeIndex> {
         let best = self.ranking(group).first().copied()?;
         let prefer = &view.plan.groups[group.0].prefer;
-        (best != view.me && prefer.contains(&best) && !self.is_cut(group, best)).then_some(best)
+        (best != view.me && prefer.contains(&best) && !self.is_unreachable(group, best)).then_some(best)
     }
 
-    fn start(&mut self, view: &View<'_>, group: GroupIndex) {
+    fn start(&mut self, view: &NativeView<'_>, group: GroupIndex) {
         let runs = |other: GroupIndex| match view.owner(other) {
-            Some(Owner::Us) => view.runs(other),
+            Some(OwnerStatus::Us) => view.runs(other),
             owner => owner.is_some(),
         };
         let stays = |member: &GroupIndex| self.desks[member.0].giving.is_none();
@@ -873,13 +878,13 @@ impl Ownership {
         {
             let desk = &self.desks[group.0];
             assert!(!desk.lapsed && !desk.released, "{}: started, and not owned", self.name(view, group));
-            self.steps.push_back(Step::Start(group, epoch));
+            self.steps.push_back(NativeStep::Start(group, epoch));
         }
     }
 
     /// Looks at a group that is not ours: whether it is free, and whether it is our turn. Returns when to look again;
     /// `None`: at `not_before`.
-    fn look_at_other(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+    fn look_at_other(&mut self, view: &NativeView<'_>, group: GroupIndex) -> Option<Instant> {
         let claiming = view.member.claimant().is_some_and(|claimant| claimant.is_claiming(view.ids[group.0]));
         let owner = view.owner(group);
         let desk = &mut self.desks[group.0];
@@ -888,7 +893,7 @@ impl Ownership {
             desk.had_owner = true;
             desk.named = false;
             desk.free_since = None;
-            if let Owner::Granted(_, until) = owner {
+            if let OwnerStatus::Granted(_, until) = owner {
                 // At that moment the group becomes free, and our turn is counted from it.
                 desk.not_before = until;
             }
@@ -896,7 +901,7 @@ impl Ownership {
         }
         let leader = self.families[group.0][0];
         let follows = leader != group;
-        let waits = self.waits_for_links || self.waits_for_board || self.waits_for_files;
+        let waits = self.waits_for_links || self.waits_for_gossip || self.waits_for_files;
         let waits = waits || !view.member.may_claim(view.now) || view.disputed(self.family(group)).is_some();
         // If the first of the family is being handed over, the rest is claimed on the node where that goes.
         let leads_here = || view.holds(leader).is_some() && self.desks[leader.0].giving.is_none();
@@ -952,14 +957,19 @@ impl Ownership {
             assert!(!self.desks[group.0].lapsed, "{name}: claimed before what was lost is stopped");
             assert!(!self.is_frozen(group), "{name}: claimed while it is frozen");
             self.claims.insert(group);
-            self.steps.push_back(Step::Claim(group));
+            self.steps.push_back(NativeStep::Claim(group));
         }
         None
     }
 
     /// Until when a group that had no owner since our start waits for nodes that it prefers to this one: at most two
     /// mute times. So nodes that are switched on together claim one after the other.
-    fn preferred_turn(&self, view: &View<'_>, group: GroupIndex, free_since: Instant) -> Option<Instant> {
+    fn preferred_turn(
+        &self,
+        view: &NativeView<'_>,
+        group: GroupIndex,
+        free_since: Instant,
+    ) -> Option<Instant> {
         let family = &self.families[group.0];
         if self.desks[group.0].had_owner || breakage::is(Breakage::FirstComeFirstServed) {
             return None;
@@ -970,21 +980,23 @@ impl Ownership {
             let known = &view.nodes[node.0];
             let hindered = known.standby || family.iter().any(|member| known.unable.contains(member));
             // A node that is up may still have to wait: voters that have just started grant nothing.
-            !hindered && !self.is_cut(group, node) && (!known.up || self.ranking(group).contains(&node))
+            !hindered
+                && !self.is_unreachable(group, node)
+                && (!known.up || self.ranking(group).contains(&node))
         });
         comes.then(|| free_since + view.plan.timing.mute * 2)
     }
 
     /// Ranks the nodes again if something changed that the ranking depends on.
-    fn rank(&mut self, view: &View<'_>) {
+    fn rank(&mut self, view: &NativeView<'_>) {
         let (mut scene, ranks) = match self.ranking.take() {
             Some((scene, ranks)) => (scene, Some(ranks)),
             None => {
                 self.all_owners_due = true;
-                self.hindrances_due = true;
+                self.unable_due = true;
                 let owners = alloc::vec![None; view.plan.groups.len()];
                 let (unable, cut) = (BTreeSet::new(), BTreeSet::new());
-                (Scene { owners, available: Vec::new(), unable, cut }, None)
+                (Scene { owners, available: Vec::new(), unable, unreachable: cut }, None)
             }
         };
         assert!(scene.owners.len() == self.desks.len(), "not of every group it is known who owns it");
@@ -1003,7 +1015,7 @@ impl Ownership {
 
     /// Updates the owners in the scene. Returns whether a change affects any ranking. The place of a group without
     /// relations affects none, not even its own.
-    fn look_at_owners(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
+    fn look_at_owners(&mut self, view: &NativeView<'_>, scene: &mut Scene) -> bool {
         let due: Vec<GroupIndex> = match core::mem::take(&mut self.all_owners_due) {
             true => {
                 self.owners_due.clear();
@@ -1017,7 +1029,7 @@ impl Ownership {
         for group in due {
             let owner = view.owner(group);
             let until = match owner {
-                Some(Owner::Granted(_, until)) => Some(until),
+                Some(OwnerStatus::Granted(_, until)) => Some(until),
                 _ => None,
             };
             self.grants.set(group, until);
@@ -1038,7 +1050,7 @@ impl Ownership {
     }
 
     /// Updates the nodes in the scene. Returns whether anything changed.
-    fn look_at_nodes(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
+    fn look_at_nodes(&mut self, view: &NativeView<'_>, scene: &mut Scene) -> bool {
         let available = view.nodes.iter().enumerate().map(|(index, node)| match index == view.me.0 {
             true => !self.is_standby(),
             false => node.up && !node.standby,
@@ -1046,14 +1058,14 @@ impl Ownership {
         let available: Vec<bool> = available.collect();
         let has_changed = scene.available != available;
         scene.available = available;
-        self.look_at_hindrances(view, scene) || has_changed
+        self.look_at_unable(view, scene) || has_changed
     }
 
     /// Updates the groups that nodes cannot run. These may be all groups, so they are gathered again only if they may
     /// have changed.
-    fn look_at_hindrances(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
-        let is_over = self.hindrances_until.is_some_and(|at| at <= view.now);
-        if !core::mem::take(&mut self.hindrances_due) && !is_over {
+    fn look_at_unable(&mut self, view: &NativeView<'_>, scene: &mut Scene) -> bool {
+        let is_over = self.unable_until.is_some_and(|at| at <= view.now);
+        if !core::mem::take(&mut self.unable_due) && !is_over {
             return false;
         }
         #[cfg(test)]
@@ -1073,23 +1085,23 @@ impl Ownership {
             held.is_none()
         };
         let unable: BTreeSet<_> = here.chain(there).filter(counts).collect();
-        let cut = nodes().flat_map(|(node, known)| known.cut.iter().map(move |group| (node, *group)));
+        let cut = nodes().flat_map(|(node, known)| known.unreachable.iter().map(move |group| (node, *group)));
         let cut: BTreeSet<_> = cut.collect();
-        self.hindrances_until = until;
-        let has_changed = (&unable, &cut) != (&scene.unable, &scene.cut);
-        (scene.unable, scene.cut) = (unable, cut);
+        self.unable_until = until;
+        let has_changed = (&unable, &cut) != (&scene.unable, &scene.unreachable);
+        (scene.unable, scene.unreachable) = (unable, cut);
         has_changed
     }
 
-    fn name<'a>(&self, view: &View<'a>, group: GroupIndex) -> &'a str {
+    fn name<'a>(&self, view: &NativeView<'a>, group: GroupIndex) -> &'a str {
         &view.plan.groups[group.0].name
     }
 
     fn answer(&mut self, order: Asker, answer: Answer) {
-        self.steps.push_back(Step::Answer(order, answer));
+        self.steps.push_back(NativeStep::Answer(order, answer));
     }
 
     fn note(&mut self, level: Level, group: Option<GroupIndex>, text: String) {
-        self.steps.push_back(Step::Note(level, group, text));
+        self.steps.push_back(NativeStep::Note(level, group, text));
     }
 }

@@ -4,7 +4,7 @@
 
 use alloc::{collections::BTreeSet, sync::Arc, vec, vec::Vec};
 
-use super::plan::{Plan, Relation};
+use super::plan::{NativePlan, Relation};
 use crate::model::identity::{GroupIndex, NodeIndex};
 
 /// What the ranking depends on, as one node sees it.
@@ -17,7 +17,7 @@ pub struct Scene {
     /// Groups that could not run on a node. They are not tried there again before a person asks or time has passed.
     pub unable: BTreeSet<(NodeIndex, GroupIndex)>,
     /// Groups that clients could not reach on a node: that node is ranked last.
-    pub cut: BTreeSet<(NodeIndex, GroupIndex)>,
+    pub unreachable: BTreeSet<(NodeIndex, GroupIndex)>,
 }
 
 impl Scene {
@@ -42,7 +42,7 @@ pub struct Rank {
 /// Groups are ranked in the order of the plan. A free group counts as if it were on its first candidate. So groups that
 /// must not meet, or want to be spread, part although none of them is owned yet.
 #[must_use]
-pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
+pub fn rank(plan: &NativePlan, scene: &Scene) -> Vec<Rank> {
     let mut places = scene.owners.clone();
     let mut ranks = vec![Rank::default(); plan.groups.len()];
     let relations = related(plan);
@@ -69,7 +69,7 @@ pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
 }
 
 /// The relations of each group.
-fn related(plan: &Plan) -> Vec<Vec<&Relation>> {
+fn related(plan: &NativePlan) -> Vec<Vec<&Relation>> {
     let mut related = vec![Vec::new(); plan.groups.len()];
     for relation in &plan.relations {
         let groups: &[GroupIndex] = match relation {
@@ -84,7 +84,11 @@ fn related(plan: &Plan) -> Vec<Vec<&Relation>> {
 
 /// The group that this one still has to wait for, because it comes after it and `runs` says that it does not run.
 #[must_use]
-pub fn waits_for(plan: &Plan, group: GroupIndex, runs: impl Fn(GroupIndex) -> bool) -> Option<GroupIndex> {
+pub fn waits_for(
+    plan: &NativePlan,
+    group: GroupIndex,
+    runs: impl Fn(GroupIndex) -> bool,
+) -> Option<GroupIndex> {
     plan.relations.iter().find_map(|relation| match relation {
         Relation::After { group: waiting, first } if *waiting == group && !runs(*first) => Some(*first),
         _ => None,
@@ -92,7 +96,7 @@ pub fn waits_for(plan: &Plan, group: GroupIndex, runs: impl Fn(GroupIndex) -> bo
 }
 
 fn rank_one(
-    plan: &Plan,
+    plan: &NativePlan,
     relations: &[Vec<&Relation>],
     scene: &Scene,
     places: &[Option<NodeIndex>],
@@ -110,7 +114,7 @@ fn rank_one(
     let mut ranking: Vec<NodeIndex> = wishes.candidates.iter().copied().filter(|node| fits(*node)).collect();
     // A preferred node counts more than an even spread. Among the others the emptier one is better. The sort is stable.
     ranking.sort_by_key(|node| {
-        let is_cut = family.iter().any(|member| scene.cut.contains(&(*node, *member)));
+        let is_cut = family.iter().any(|member| scene.unreachable.contains(&(*node, *member)));
         match wishes.prefer.contains(node) {
             true => (is_cut, false, 0),
             false => (is_cut, true, crowd(&relations[group.0], places, group, *node)),
@@ -121,7 +125,7 @@ fn rank_one(
 
 /// By group: its family, itself included, in order.
 #[must_use]
-pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
+pub fn families(plan: &NativePlan) -> Vec<Arc<[GroupIndex]>> {
     let mut families: Vec<Arc<[GroupIndex]>> =
         (0..plan.groups.len()).map(|group| [GroupIndex(group)].into()).collect();
     for relation in &plan.relations {
@@ -135,7 +139,7 @@ pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
 
 /// By group: those to look at when its place, or what runs of it, changes; itself included.
 #[must_use]
-pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
+pub fn relatives(plan: &NativePlan) -> Vec<Arc<[GroupIndex]>> {
     let families = families(plan);
     let mut relatives: Vec<BTreeSet<GroupIndex>> =
         families.iter().map(|family| family.iter().copied().collect()).collect();
@@ -160,7 +164,7 @@ pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
 
 /// By group: whether the ranking of any group depends on its place.
 #[must_use]
-pub fn are_related(plan: &Plan) -> Vec<bool> {
+pub fn are_related(plan: &NativePlan) -> Vec<bool> {
     related(plan).into_iter().map(|relations| !relations.is_empty()).collect()
 }
 
@@ -189,7 +193,7 @@ fn place(places: &[Option<NodeIndex>], group: GroupIndex) -> Option<NodeIndex> {
 
 /// The groups that must not be on the node of this group's family. Their families are included, because they will be on
 /// the same node as them.
-pub fn kept_away(plan: &Plan, families: &[Arc<[GroupIndex]>], group: GroupIndex) -> Vec<GroupIndex> {
+pub fn kept_away(plan: &NativePlan, families: &[Arc<[GroupIndex]>], group: GroupIndex) -> Vec<GroupIndex> {
     let family = &families[group.0];
     let others = plan.relations.iter().filter_map(|relation| match relation {
         Relation::Apart(one, other) if family.contains(one) => Some(other),

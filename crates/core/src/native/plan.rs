@@ -9,7 +9,7 @@ use core::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::timing::Timing;
+use super::timing::NativeTiming;
 use crate::model::{
     identity::{self, GroupIndex, LinkIndex, MemberId, MemberIndex, NodeIndex, ResourceId},
     logging::Logging,
@@ -46,7 +46,7 @@ pub struct WitnessIndex(pub usize);
 /// A member: a machine that speaks the protocol. All voters are members. A passive voter, such as a disk block, would
 /// need a kind of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Member {
+pub enum NativeMember {
     /// A machine that may run groups.
     Node(NodeIndex),
     /// A machine that runs nothing.
@@ -55,37 +55,37 @@ pub enum Member {
 
 /// The whole checked configuration of one native cluster, as seen from one of its members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct NativePlan {
     /// The cluster's name: frames of other names are a foreign cluster's.
     pub cluster: String,
     /// The member that reads this plan.
-    pub me: Member,
+    pub me: NativeMember,
     /// All times, derived from `pace`.
-    pub timing: Timing,
+    pub timing: NativeTiming,
     /// 2 to 32, by name.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<PlanNode>,
     pub witnesses: Vec<Witness>,
     /// The members that grant claims: at most 7, all different; nodes first.
-    pub voters: Vec<Member>,
+    pub voters: Vec<NativeMember>,
     /// By name; never empty.
-    pub links: Vec<Link>,
-    pub groups: Vec<Group>,
+    pub links: Vec<NativeLink>,
+    pub groups: Vec<NativeGroup>,
     /// Each once, in the order of kinds, then groups.
     pub relations: Vec<Relation>,
     /// The settings of this machine alone, which nodes do not compare.
     pub local: Local,
 }
 
-impl Plan {
+impl NativePlan {
     /// The name of a member.
     ///
     /// # Panics
     /// If the index was not made from this plan.
     #[must_use]
-    pub fn name(&self, member: Member) -> &str {
+    pub fn name(&self, member: NativeMember) -> &str {
         match member {
-            Member::Node(NodeIndex(node)) => &self.nodes[node].name,
-            Member::Witness(WitnessIndex(witness)) => &self.witnesses[witness].name,
+            NativeMember::Node(NodeIndex(node)) => &self.nodes[node].name,
+            NativeMember::Witness(WitnessIndex(witness)) => &self.witnesses[witness].name,
         }
     }
 
@@ -94,10 +94,10 @@ impl Plan {
     /// # Panics
     /// If the index was not made from this plan.
     #[must_use]
-    pub fn index(&self, member: Member) -> MemberIndex {
+    pub fn index(&self, member: NativeMember) -> MemberIndex {
         match member {
-            Member::Node(node) => node.into(),
-            Member::Witness(WitnessIndex(witness)) => MemberIndex::at(self.nodes.len() + witness),
+            NativeMember::Node(node) => node.into(),
+            NativeMember::Witness(WitnessIndex(witness)) => MemberIndex::at(self.nodes.len() + witness),
         }
     }
 
@@ -109,11 +109,11 @@ impl Plan {
 
     /// The member with that name.
     #[must_use]
-    pub fn member(&self, name: &str) -> Option<Member> {
+    pub fn member(&self, name: &str) -> Option<NativeMember> {
         let node = self.nodes.iter().position(|node| node.name == name);
         let witness = || self.witnesses.iter().position(|witness| witness.name == name);
-        node.map(|node| Member::Node(NodeIndex(node)))
-            .or_else(|| witness().map(|witness| Member::Witness(WitnessIndex(witness))))
+        node.map(|node| NativeMember::Node(NodeIndex(node)))
+            .or_else(|| witness().map(|witness| NativeMember::Witness(WitnessIndex(witness))))
     }
 
     /// The group with that name.
@@ -133,7 +133,7 @@ impl Plan {
     /// # Panics
     /// If the id was not made from this plan.
     #[must_use]
-    pub fn resource(&self, id: ResourceId) -> &Resource {
+    pub fn resource(&self, id: ResourceId) -> &NativeResource {
         &self.groups[id.group.0].resources[id.member]
     }
 
@@ -155,7 +155,7 @@ impl Plan {
     /// # Panics
     /// If the index was not made from this plan.
     #[must_use]
-    pub fn takeover_bound(&self, group: GroupIndex, timing: &Timing) -> Duration {
+    pub fn takeover_bound(&self, group: GroupIndex, timing: &NativeTiming) -> Duration {
         let is_of_family = self.relations.iter().any(|relation| relation.is_family_of(group));
         self.groups[group.0].takeover_bound(timing, is_of_family)
     }
@@ -169,14 +169,14 @@ impl Plan {
     /// Whether single-vote mode is possible: a node takes its own vote for a majority when it is the only voter left.
     /// It needs exactly two voters, and no group with a guard, since both nodes may then answer for a group.
     #[must_use]
-    pub fn may_count_alone(&self) -> bool {
+    pub fn may_use_single_vote(&self) -> bool {
         self.voters.len() == 2 && self.groups.iter().all(|group| group.guard == Guard::None)
     }
 }
 
 /// A machine that may run groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct PlanNode {
     /// As `uname -n`, lower case.
     pub name: String,
 }
@@ -204,18 +204,18 @@ impl fmt::Debug for Secret {
 
 /// One path between the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct NativeLink {
     /// Its name; the same on all nodes.
     pub name: String,
-    pub medium: Medium,
+    pub medium: NativeMedium,
     /// For each node where it is connected, of the kind that fits the medium; `None` for a node without this link. At
     /// least two nodes are connected, and exactly two on a serial line.
-    pub ends: Vec<Option<End>>,
+    pub ends: Vec<Option<LinkEnd>>,
 }
 
 /// The medium of a link: a kind of UDP or a serial line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Medium {
+pub enum NativeMedium {
     /// UDP to each node's address.
     Unicast { port: u16 },
     /// UDP to the broadcast address of each node's interface.
@@ -234,7 +234,7 @@ pub enum Medium {
 
 /// Where a node is connected to a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum LinkEnd {
     /// On a unicast link: the node's own address, and its interface if the file names one (`10.0.0.1%eth1`).
     Address {
         /// The address that the others send to.
@@ -250,10 +250,10 @@ pub enum End {
 
 /// Resources that move together: started left to right, stopped right to left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct NativeGroup {
     pub name: String,
     /// At least one, in the order of their starts.
-    pub resources: Vec<Resource>,
+    pub resources: Vec<NativeResource>,
     /// The preferred nodes, best first; may be empty. They are the beginning of `candidates`.
     pub prefer: Vec<NodeIndex>,
     /// The nodes that may run it, in the order in which they are asked to; at least one.
@@ -263,19 +263,19 @@ pub struct Group {
     /// How sure a takeover must be.
     pub guard: Guard,
     /// What happens when a resource fails while its node lives.
-    pub restarts: Restarts,
+    pub restarts: NativeRestarts,
     /// When failures have moved the group too often.
     pub hold_down: HoldDown,
     /// The reason that a person gave for a group whose guard does not protect its data (`i-know`).
     pub i_know: Option<String>,
 }
 
-impl Group {
+impl NativeGroup {
     /// The time within which the group runs again after its owner's death, if a majority of the voters lives and the
     /// first living candidate starts it. It is the sum of the claim, the claims of the rest of its family if it has
     /// one, and one start after another.
     #[must_use]
-    pub fn takeover_bound(&self, timing: &Timing, is_of_family: bool) -> Duration {
+    pub fn takeover_bound(&self, timing: &NativeTiming, is_of_family: bool) -> Duration {
         let family = if is_of_family { timing.family_round() } else { Duration::ZERO };
         let starts = self.resources.iter().map(|resource| resource.limits.start);
         starts.fold(timing.claim_bound(self.candidates.len()) + family, Duration::saturating_add)
@@ -284,18 +284,18 @@ impl Group {
 
 /// A resource of a group: one thing to start, stop and monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
+pub struct NativeResource {
     /// The agent that runs it, as in `haresources`.
     pub runs: resource::Resource,
     /// How long its operations may take.
-    pub limits: Limits,
+    pub limits: NativeLimits,
     /// The time between two monitors; `None`: never.
     pub monitor_every: Option<Duration>,
 }
 
 /// How long an agent's operation may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct NativeLimits {
     /// The limit of a start; then it has failed.
     pub start: Duration,
     /// The limit of a stop; then its processes are told to terminate.
@@ -306,7 +306,7 @@ pub struct Limits {
     pub monitor: Duration,
 }
 
-impl Default for Limits {
+impl Default for NativeLimits {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(60),
@@ -317,7 +317,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl NativeLimits {
     /// The longest that stopping can take, from the agent's stop to the kill.
     #[must_use]
     pub fn stop_ladder(&self) -> Duration {
@@ -373,14 +373,14 @@ impl fmt::Display for Guard {
 
 /// How often a failed resource is started again in place within a time; the next failure moves the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restarts {
+pub struct NativeRestarts {
     /// 0: the first failure moves the group.
     pub in_place: u32,
     /// Older failures are forgotten.
     pub within: Duration,
 }
 
-impl Default for Restarts {
+impl Default for NativeRestarts {
     fn default() -> Self {
         Self { in_place: 1, within: Duration::from_secs(600) }
     }

@@ -7,7 +7,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    group::Phase,
+    group::GroupPhase,
     liveness::Liveness,
     model::status::{Frames, Waiting},
 };
@@ -15,13 +15,13 @@ use crate::{
 /// The cluster as one member sees it. Times are in seconds: before the moment of the question, or after it if the
 /// field's name says `left`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct NativeStatus {
     /// The cluster's name, from `cluster` of `locum.toml`.
     pub cluster: String,
     /// Always `native` in this type.
     pub dialect: Cow<'static, str>,
     pub member: String,
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// The generation of this daemon start.
     pub generation: u64,
     /// Seconds since the daemon's start.
@@ -31,11 +31,11 @@ pub struct Status {
     /// The settings digest, 16 digits, as beats carry it.
     pub config: String,
     /// This member and all others: nodes, then witnesses.
-    pub members: Vec<Member>,
+    pub members: Vec<MemberStatus>,
     /// The links in the order of their names, then one to each witness.
-    pub links: Vec<Link>,
+    pub links: Vec<LinkStatus>,
     /// The groups, by name.
-    pub groups: Vec<Group>,
+    pub groups: Vec<NativeGroupStatus>,
     /// The voters, and the vote of this member.
     pub votes: Votes,
     /// The pins of this member as a whole, or of all: standby, maintenance.
@@ -53,7 +53,7 @@ pub struct Status {
 /// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum MemberKind {
     Node,
     /// A witness votes, but runs nothing.
     Witness,
@@ -61,9 +61,9 @@ pub enum Kind {
 
 /// One member of the cluster, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Member {
+pub struct MemberStatus {
     pub name: String,
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// This is the member that answers; its fields about hearing mean nothing.
     pub is_me: bool,
     /// Whether it is alive, late, silent, dead or returned, as far as this member knows.
@@ -78,7 +78,7 @@ pub struct Member {
     /// It should run nothing: a person put it on standby, or it leaves.
     pub standby: bool,
     /// The links between it and us.
-    pub links: Vec<Path>,
+    pub links: Vec<PathStatus>,
     /// The number, in our key file, of the key that signs its frames.
     pub key: Option<u8>,
     /// The protocols that it speaks, lowest and highest.
@@ -88,7 +88,7 @@ pub struct Member {
     /// Its canonical settings differ from ours.
     pub differs: bool,
     /// The settings that differ, as far as it has sent its own.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<FileDifference>,
     /// The groups that could not be run there.
     pub unable: Vec<String>,
     /// The groups that clients could not reach there.
@@ -97,7 +97,7 @@ pub struct Member {
 
 /// A setting that differs between two files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
+pub struct FileDifference {
     pub name: String,
     /// The value in our file; absent if our file does not have the setting.
     pub ours: Option<String>,
@@ -107,11 +107,11 @@ pub struct Difference {
 
 /// A link between another member and this one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Path {
+pub struct PathStatus {
     /// The name of the link; to and from a witness `witness NAME`.
     pub link: String,
     /// The directions in which it carries frames.
-    pub way: Way,
+    pub way: LinkDirections,
     /// Seconds since it last brought a new frame; absent if never.
     pub heard: Option<f64>,
 }
@@ -119,7 +119,7 @@ pub struct Path {
 /// The directions in which a link carries frames between a member and us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum LinkDirections {
     /// Not tested: the member is not heard at all, or its file differs from ours.
     #[default]
     Untested,
@@ -132,7 +132,7 @@ pub enum Way {
     Neither,
 }
 
-impl Way {
+impl LinkDirections {
     /// The fault in words; `None` if there is none.
     #[must_use]
     pub const fn trouble(self) -> Option<&'static str> {
@@ -147,7 +147,7 @@ impl Way {
 
 /// A link, as far as this machine alone can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct LinkStatus {
     pub name: String,
     /// Why it cannot carry frames; absent if it can.
     pub down: Option<String>,
@@ -155,7 +155,7 @@ pub struct Link {
 
 /// A group, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
+pub struct NativeGroupStatus {
     pub name: String,
     /// Its resources as written.
     pub resources: Vec<String>,
@@ -167,7 +167,7 @@ pub struct Group {
     pub owner: Option<String>,
     /// Why nobody owns it. Absent if it has an owner, and on a witness, which does not know.
     #[serde(default)]
-    pub unowned: Option<Unowned>,
+    pub unowned: Option<BlockedReason>,
     /// Another node's file gives a resource of the group to another group, so no node claims it. Absent otherwise.
     #[serde(default)]
     pub disputed: Option<Disputed>,
@@ -179,7 +179,7 @@ pub struct Group {
     #[serde(default)]
     pub waiting: Option<Waiting>,
     /// The phase of the group on this node.
-    pub phase: Phase,
+    pub phase: GroupPhase,
     /// Seconds left of our lease, or of the lease that our vote has granted to another node.
     pub lease_left: Option<f64>,
     /// Seconds for which its gate on this node is still open; absent if it is shut.
@@ -187,7 +187,7 @@ pub struct Group {
     /// The pins that keep the group from moving, or from coming here.
     pub pins: Vec<Pin>,
     /// Earlier owners that are not proved to have stopped; only for our own groups.
-    pub unproved: Vec<Earlier>,
+    pub unproved: Vec<EarlierStatus>,
     /// Why it could not be started here.
     pub failure: Option<String>,
     /// It could not be run here and is not tried again yet, or it cannot be stopped.
@@ -201,7 +201,7 @@ pub struct Group {
 /// The blocked reason: why nobody owns a group, as this node sees it. Of several reasons, the one that must end first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
-pub enum Unowned {
+pub enum BlockedReason {
     /// Set by `locum maintenance`.
     Maintenance,
     /// Set by `locum freeze` for this group or another one of its family.
@@ -234,7 +234,7 @@ pub enum Unowned {
     /// None of its candidates may have it now.
     NoCandidate {
         /// All candidates, each with the reason.
-        nodes: Vec<Hindered>,
+        nodes: Vec<BlockedCandidate>,
     },
     /// Another node is the best candidate and claims first.
     Turn { node: String },
@@ -248,7 +248,7 @@ pub enum Unowned {
     Soon,
 }
 
-impl fmt::Display for Unowned {
+impl fmt::Display for BlockedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Maintenance => f.write_str("maintenance: nothing is claimed"),
@@ -301,22 +301,22 @@ impl fmt::Display for Disputed {
 
 /// A candidate that may not have a group now, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hindered {
+pub struct BlockedCandidate {
     pub node: String,
-    pub by: Hindrance,
+    pub by: CandidateReason,
 }
 
-impl fmt::Display for Hindered {
+impl fmt::Display for BlockedCandidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = &self.node;
         match &self.by {
-            Hindrance::Silent => write!(f, "{node} is silent"),
-            Hindrance::Standby => write!(f, "{node} is on standby or leaves"),
-            Hindrance::Unable { group } => {
+            CandidateReason::Silent => write!(f, "{node} is silent"),
+            CandidateReason::Standby => write!(f, "{node} is on standby or leaves"),
+            CandidateReason::Unable { group } => {
                 write!(f, "{node} could not run {group} (`locum online` there lets it try again)")
             }
-            Hindrance::Apart { group } => write!(f, "{node} has {group}, which must not meet it"),
-            Hindrance::Elsewhere => write!(f, "{node} is not where other groups let it be"),
+            CandidateReason::Apart { group } => write!(f, "{node} has {group}, which must not meet it"),
+            CandidateReason::Elsewhere => write!(f, "{node} is not where other groups let it be"),
         }
     }
 }
@@ -324,7 +324,7 @@ impl fmt::Display for Hindered {
 /// Why a node may not have a group now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Hindrance {
+pub enum CandidateReason {
     /// It is not heard.
     Silent,
     /// A person put it on standby, or it leaves.
@@ -372,7 +372,7 @@ pub enum PinKind {
 
 /// An earlier owner that may still run something of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Earlier {
+pub struct EarlierStatus {
     pub node: String,
     /// The generation of its daemon start.
     pub generation: u64,
@@ -385,7 +385,7 @@ pub struct Earlier {
 pub struct Votes {
     /// The number of the voter set.
     pub set: u32,
-    pub voters: Vec<Voter>,
+    pub voters: Vec<VoterStatus>,
     /// The number of voters that is a majority.
     pub majority: usize,
     /// A majority has heard beats of ours that are younger than a lease.
@@ -401,7 +401,7 @@ pub struct Votes {
 
 /// A voter, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Voter {
+pub struct VoterStatus {
     pub name: String,
     /// It has echoed a beat of ours that is younger than a lease.
     pub answers: bool,

@@ -19,7 +19,7 @@ pub const GROUPS_A_SECOND: u64 = 4096;
 
 /// All times of a native cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct NativeTiming {
     /// How long a voter's grant stands, from the receipt of the beat that it granted.
     pub lease: Duration,
     pub beat: Duration,
@@ -34,7 +34,7 @@ pub struct Timing {
     /// How long a voter grants nothing after its start.
     pub mute: Duration,
     /// Of two voters, a node enters single-vote mode when the other has not voted for this long.
-    pub alone: Duration,
+    pub single_vote: Duration,
     /// A voter that was heard within this time but has not heard us is alive: no single-vote mode.
     pub unheard: Duration,
     /// How much later each further candidate claims.
@@ -68,7 +68,7 @@ impl fmt::Display for Row {
     }
 }
 
-impl Timing {
+impl NativeTiming {
     /// The times for a pace. Any pace gives times that can be calculated with; the check of the file admits
     /// [`PACE_MIN`] to [`PACE_MAX`].
     #[must_use]
@@ -85,7 +85,7 @@ impl Timing {
             late: beat * 2,
             silent: lease,
             mute: lease + margin,
-            alone: lease * 9 / 10,
+            single_vote: lease * 9 / 10,
             unheard: beat * 3 / 2,
             rank_step,
             retry: (lease / 10).max(Duration::from_millis(20)),
@@ -164,7 +164,7 @@ impl Timing {
             ),
             row(
                 "alone",
-                self.alone,
+                self.single_vote,
                 "lease × 9/10",
                 "two voters, guard none: without a vote of the other for so long, from the sending of the last beat it \
                  granted, a node counts alone; before its own leases end",
@@ -227,7 +227,7 @@ impl Timing {
 /// The rows as the table of `docs/timing.md`, with the values of three paces and three candidates.
 #[must_use]
 pub fn page() -> String {
-    let paces = [300, 1000, 5000].map(|millis| Timing::of(Duration::from_millis(millis)).rows(3));
+    let paces = [300, 1000, 5000].map(|millis| NativeTiming::of(Duration::from_millis(millis)).rows(3));
     let mut page = String::from(
         "\n| time | follows from | 300 ms | 1 s | 5 s | what it is for |\n|---|---|---|---|---|---|\n",
     );
@@ -243,10 +243,10 @@ pub fn page() -> String {
 mod tests {
     use super::*;
 
-    fn paces() -> impl Iterator<Item = Timing> {
+    fn paces() -> impl Iterator<Item = NativeTiming> {
         [100, 101, 250, 300, 999, 1000, 5000, 59_999, 60_000]
             .into_iter()
-            .map(|millis| Timing::of(Duration::from_millis(millis)))
+            .map(|millis| NativeTiming::of(Duration::from_millis(millis)))
     }
 
     #[test]
@@ -259,7 +259,10 @@ mod tests {
             assert!(timing.beat * 3 < timing.hold, "{timing:?}");
             // A node that has lost the other enters single-vote mode before its leases end. Had the other been heard, a
             // beat would have come.
-            assert!(timing.alone < timing.hold && timing.unheard + timing.beat <= timing.alone, "{timing:?}");
+            assert!(
+                timing.single_vote < timing.hold && timing.unheard + timing.beat <= timing.single_vote,
+                "{timing:?}"
+            );
             assert!(timing.late < timing.silent && timing.mute > timing.lease, "{timing:?}");
             assert!(timing.collision <= timing.collision_max, "{timing:?}");
         }
@@ -275,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_second_has_round_numbers() {
-        let timing = Timing::of(Duration::from_secs(1));
+        let timing = NativeTiming::of(Duration::from_secs(1));
         let millis = timing.rows(3).map(|row| (row.name, row.value.as_millis()));
         assert_eq!(
             millis,
@@ -314,7 +317,7 @@ mod tests {
     #[test]
     fn no_pace_overflows() {
         for pace in [Duration::ZERO, Duration::MAX] {
-            let timing = Timing::of(pace);
+            let timing = NativeTiming::of(pace);
             assert!(timing.claim_bound(usize::MAX) >= timing.lease);
         }
     }

@@ -2,10 +2,10 @@
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
 
-use super::message::{AskStep, Body, Fields, NodeState, Resource, Status, Uuid};
+use super::message::{AskStep, Body, NodeState, R1Fields, ResourceMessage, StatusMessage, Uuid};
 use crate::{
     framing::{
-        frame::{Field, Kind},
+        frame::{Field, FieldKind},
         values::{dec, hex, name},
     },
     model::{
@@ -17,15 +17,15 @@ use crate::{
 impl Body {
     /// Reads the content of a message of this type. A known type with a missing or malformed field becomes `Other`: it
     /// is carried and numbered, and has no effect.
-    pub(super) fn read(kind: &str, fields: &Fields<'_>) -> Self {
+    pub(super) fn read(kind: &str, fields: &R1Fields<'_>) -> Self {
         Self::read_known(kind, fields).unwrap_or_else(|| Self::Other { kind: kind.into() })
     }
 
-    fn read_known(kind: &str, fields: &Fields<'_>) -> Option<Self> {
+    fn read_known(kind: &str, fields: &R1Fields<'_>) -> Option<Self> {
         let text = |name| fields.text(name).map(String::from);
         let hold = || Holding::from_word(fields.text("rsc_hold")?);
         Some(match kind {
-            "status" => Self::Status(Status {
+            "status" => Self::Status(StatusMessage {
                 state: NodeState::from_word(fields.text("st")?)?,
                 dead_ms: fields.hex("dt"),
                 protocol: fields.dec("protocol"),
@@ -42,7 +42,7 @@ impl Body {
                 deleted: names(fields.text("delnodelist")?)?,
             },
             "starting" => Self::Starting,
-            "resource" => Self::Resource(Resource {
+            "resource" => Self::Resource(ResourceMessage {
                 hold: hold()?,
                 full: fields.text("rtype") == Some("full"),
                 stable: fields.text("isstable").and_then(flag),
@@ -117,8 +117,8 @@ impl Body {
     }
 
     /// Appends the fields of this body in the real daemon's order, with `dest` where that order has it.
-    pub(super) fn write<'a>(&'a self, dest: Option<Known<'a>>, known: &mut Vec<Known<'a>>) {
-        let kind = Known::text("t", self.kind());
+    pub(super) fn write<'a>(&'a self, dest: Option<KnownField<'a>>, known: &mut Vec<KnownField<'a>>) {
+        let kind = KnownField::text("t", self.kind());
         if let Self::RepNodes { .. } = self {
             known.extend(dest.into_iter().chain([kind]));
         } else {
@@ -126,74 +126,96 @@ impl Body {
         }
         match self {
             Self::Status(status) => {
-                known.push(Known::text("st", status.state.word()));
-                known.extend(status.dead_ms.map(|ms| Known::text("dt", hex(ms))));
-                known.extend(status.protocol.map(|protocol| Known::text("protocol", dec(protocol.into()))));
+                known.push(KnownField::text("st", status.state.word()));
+                known.extend(status.dead_ms.map(|ms| KnownField::text("dt", hex(ms))));
+                known.extend(
+                    status.protocol.map(|protocol| KnownField::text("protocol", dec(protocol.into()))),
+                );
             }
             Self::PingStatus { state, info } => {
-                known.extend([Known::text("st", state.word()), Known::text("info", info.as_str())]);
+                known.extend([KnownField::text("st", state.word()), KnownField::text("info", info.as_str())]);
             }
             Self::Rexmit { first, last } => {
                 let number = if breakage::is(Breakage::NumbersConfused) { hex } else { dec };
-                known
-                    .extend([Known::text("firstseq", number(*first)), Known::text("lastseq", number(*last))]);
+                known.extend([
+                    KnownField::text("firstseq", number(*first)),
+                    KnownField::text("lastseq", number(*last)),
+                ]);
             }
             Self::NakRexmit { seq, reason } => {
-                known.extend([Known::text("firstseq", hex(*seq)), Known::text("info", reason.as_str())]);
+                known.extend([
+                    KnownField::text("firstseq", hex(*seq)),
+                    KnownField::text("info", reason.as_str()),
+                ]);
             }
-            Self::Ack { seq } => known.push(Known::text("ackseq", hex(*seq))),
+            Self::Ack { seq } => known.push(KnownField::text("ackseq", hex(*seq))),
             Self::RepNodes { nodes, deleted } => {
-                known.push(Known::text("nodelist", list(nodes)));
-                known.push(Known::text("delnodelist", list(deleted)));
+                known.push(KnownField::text("nodelist", list(nodes)));
+                known.push(KnownField::text("delnodelist", list(deleted)));
             }
-            Self::Resource(Resource { hold, full, stable, info }) => {
-                known.push(Known::text("rsc_hold", hold.word()));
-                known.extend(full.then(|| Known::text("rtype", "full")));
-                known.extend(stable.map(|stable| Known::text("isstable", if stable { "1" } else { "0" })));
-                known.extend(info.as_deref().map(|info| Known::text("info", info)));
+            Self::Resource(ResourceMessage { hold, full, stable, info }) => {
+                known.push(KnownField::text("rsc_hold", hold.word()));
+                known.extend(full.then(|| KnownField::text("rtype", "full")));
+                known.extend(
+                    stable.map(|stable| KnownField::text("isstable", if stable { "1" } else { "0" })),
+                );
+                known.extend(info.as_deref().map(|info| KnownField::text("info", info)));
             }
             Self::AskResources { hold, step } => {
-                known.extend([Known::text("rsc_hold", hold.word()), Known::text("info", step.word())]);
+                known.extend([
+                    KnownField::text("rsc_hold", hold.word()),
+                    KnownField::text("info", step.word()),
+                ]);
             }
-            Self::Takeover { hold } => known.push(Known::text("rsc_hold", hold.word())),
-            Self::IpRequest { key } => known.push(Known::text("ipaddr", key.as_str())),
+            Self::Takeover { hold } => known.push(KnownField::text("rsc_hold", hold.word())),
+            Self::IpRequest { key } => known.push(KnownField::text("ipaddr", key.as_str())),
             Self::IpRequestResponse { key, we_own, ok } => {
-                known.push(Known::text("ipaddr", key.as_str()));
-                known.push(Known::text("weown", if *we_own { "yes" } else { "no" }));
-                known.extend(ok.then(|| Known::text("ok", "OK")));
+                known.push(KnownField::text("ipaddr", key.as_str()));
+                known.push(KnownField::text("weown", if *we_own { "yes" } else { "no" }));
+                known.extend(ok.then(|| KnownField::text("ok", "OK")));
             }
-            Self::ShutDone => known.push(Known::text("st", NodeState::Dead.word())),
+            Self::ShutDone => known.push(KnownField::text("st", NodeState::Dead.word())),
             Self::Stonith { node, result } => {
-                known.extend([Known::text("node", node.as_str()), Known::text("result", result.as_str())]);
+                known.extend([
+                    KnownField::text("node", node.as_str()),
+                    KnownField::text("result", result.as_str()),
+                ]);
             }
             Self::PingCount { count } => {
-                known.push(Known::text("num_ping", dec((*count).into())));
+                known.push(KnownField::text("num_ping", dec((*count).into())));
                 known.extend(client_ids("ipfail"));
             }
             Self::YouAreDead | Self::AbortGiveUp => known.extend(client_ids("ipfail")),
             Self::ClientStatus { client, joins } => {
-                known.push(Known::text("st", if *joins { "join" } else { "leave" }));
+                known.push(KnownField::text("st", if *joins { "join" } else { "leave" }));
                 let [from, to, generation] = client_ids(client);
                 known.extend([from, to]);
-                known.extend(joins.then(|| Known::text("info", "signon")));
+                known.extend(joins.then(|| KnownField::text("info", "signon")));
                 known.push(generation);
             }
             Self::QueryClient { client, from } => {
-                known.extend([Known::text("cn", client.as_str()), Known::text("from_id", from.as_str())]);
+                known.extend([
+                    KnownField::text("cn", client.as_str()),
+                    KnownField::text("from_id", from.as_str()),
+                ]);
             }
             Self::RespondClient { client, state, to } => {
-                known.extend([Known::text("result", "OK"), Known::text("cn", client.as_str())]);
-                known.extend([Known::text("to_id", to.as_str()), Known::text("cs", state.as_str())]);
+                known.extend([KnownField::text("result", "OK"), KnownField::text("cn", client.as_str())]);
+                known
+                    .extend([KnownField::text("to_id", to.as_str()), KnownField::text("cs", state.as_str())]);
             }
             Self::AddNode { nodes } | Self::DelNode { nodes } => {
-                known.push(Known::text("nodelist", nodes.as_str()));
+                known.push(KnownField::text("nodelist", nodes.as_str()));
             }
             Self::SetWeight { node, weight } => {
-                known.push(Known::text("node", node.as_str()));
-                known.push(Known::text("weight", dec((*weight).into())));
+                known.push(KnownField::text("node", node.as_str()));
+                known.push(KnownField::text("weight", dec((*weight).into())));
             }
             Self::SetSite { node, site } => {
-                known.extend([Known::text("node", node.as_str()), Known::text("site", site.as_str())]);
+                known.extend([
+                    KnownField::text("node", node.as_str()),
+                    KnownField::text("site", site.as_str()),
+                ]);
             }
             Self::ReqNodes | Self::Starting | Self::Other { .. } => {}
         }
@@ -201,23 +223,23 @@ impl Body {
 }
 
 /// A field made from the typed message.
-pub(super) struct Known<'a> {
+pub(super) struct KnownField<'a> {
     pub name: &'static str,
-    kind: Kind,
+    kind: FieldKind,
     value: Cow<'a, [u8]>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownField<'a> {
     pub(super) fn text(name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
         let value = match value.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Self { name, kind: Kind::Text, value }
+        Self { name, kind: FieldKind::Text, value }
     }
 
     pub(super) fn uuid(name: &'static str, uuid: &'a Uuid) -> Self {
-        Self { name, kind: Kind::Binary, value: Cow::Borrowed(&uuid.0) }
+        Self { name, kind: FieldKind::Binary, value: Cow::Borrowed(&uuid.0) }
     }
 
     pub(super) fn is(&self, field: &Field<'_>) -> bool {
@@ -230,8 +252,12 @@ impl<'a> Known<'a> {
 }
 
 /// The fields that name the two clients of a message: the same name on both nodes, generation 0.
-fn client_ids(client: &str) -> [Known<'_>; 3] {
-    [Known::text("from_id", client), Known::text("to_id", client), Known::text("client_gen", "0")]
+fn client_ids(client: &str) -> [KnownField<'_>; 3] {
+    [
+        KnownField::text("from_id", client),
+        KnownField::text("to_id", client),
+        KnownField::text("client_gen", "0"),
+    ]
 }
 
 /// The words of the wire for an enum: one table for both directions.

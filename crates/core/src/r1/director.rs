@@ -17,28 +17,28 @@ use alloc::{
 use core::{cmp::Ordering, fmt::Display};
 
 use super::{
-    message::{Body, Message, NodeState, Uuid},
-    ownership::{R1, State, Step, View},
-    plan::{AutoFailback, Plan},
-    sequence::{Again, Life, Received, Sent, Verdict},
+    message::{Body, NodeState, R1Message, Uuid},
+    ownership::{R1Ownership, R1State, R1Step, R1View},
+    plan::{AutoFailback, R1Plan},
+    sequence::{GenerationVerdict, NumberVerdict, PeerSequence, RexmitAnswer, SentHistory},
     sets::Sets,
-    status::{self, Status},
+    status::{self, R1Status},
 };
 use crate::{
     framing::{
-        frame::{self, Framing, Refusal},
+        frame::{self, FrameRefusal, Framing},
         reception::Reception,
-        refusals::Alarm,
+        refusals::RefusalAlarm,
     },
-    group::{News, Phase},
-    liveness::{Liveness, Sign, Watch, services::Services},
+    group::{GroupEvent, GroupPhase},
+    liveness::{Liveness, LivenessEvent, Watch, services::Services},
     model::{
         action::{Action, GateLease},
         breakage::{self, Breakage},
         claim::Ballot,
         event::{Carrier, Event, FenceOutcome, Source, Ticket},
         holding::Holding,
-        identity::{GroupIndex, Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
+        identity::{GroupIndex, LastHeard, LinkIndex, NodeIndex, PingIndex, ResourceId},
         keys::Keys,
         note::{Escaped, Level, Note},
         order::{Answer, Order, OrderId},
@@ -47,6 +47,7 @@ use crate::{
     },
 };
 
+mod exchange;
 mod files;
 mod gates;
 mod inbound;
@@ -54,7 +55,6 @@ mod ipfail;
 mod outbound;
 mod report;
 mod scripts;
-mod telling;
 
 use files::Agreement;
 use ipfail::Ipfail;
@@ -80,15 +80,15 @@ pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// This node's identity and the state it starts with: from the state directory and the sweep of leftovers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct R1Identity {
     /// Identifies this node permanently.
     pub uuid: Uuid,
     /// The generation of this daemon start; larger than any before.
     pub generation: u64,
     /// The newest generation and number heard of the peer before this start.
-    pub peer_heard: Option<Heard>,
+    pub peer_heard: Option<LastHeard>,
     /// Resources left running by an earlier daemon start that could not be stopped, in the order of the plan.
-    pub stuck: Vec<ResourceId>,
+    pub stop_failed: Vec<ResourceId>,
     /// The sets that the daemon held and left running before a reload in place; `None` for a fresh start.
     pub keeps: Option<Holding>,
     /// Any number; it spreads acknowledgements and requests in time.
@@ -97,32 +97,32 @@ pub struct Identity {
 
 /// The R1 director of one node: it decides everything and does no I/O.
 #[derive(Debug)]
-pub struct Director {
-    plan: Arc<Plan>,
+pub struct R1Director {
+    plan: Arc<R1Plan>,
     reception: Reception,
-    identity: Identity,
+    identity: R1Identity,
     now: Now,
     started: Instant,
     random: u64,
     load: String,
     state: NodeState,
     next_beat: Instant,
-    sent: Sent,
+    sent: SentHistory,
     links: Vec<LinkView>,
     pings: Vec<Watch>,
-    peer: Option<Peer>,
+    peer: Option<R1Peer>,
     groups: Sets,
     services: Services,
     /// The groups whose clients cannot reach this node.
-    cut: Vec<GroupIndex>,
-    books: Vec<Book>,
-    labels: Vec<Label>,
-    r1: R1,
+    unreachable: Vec<GroupIndex>,
+    owner_history: Vec<OwnerHistory>,
+    labels: Vec<NodeLabel>,
+    r1: R1Ownership,
     ipfail: Option<Ipfail>,
     /// The question to the fencing device that is still open.
     fencing: Option<Ticket>,
-    left: Option<Leaving>,
-    contest_said: Option<Instant>,
+    left: Option<Departure>,
+    contest_noted_at: Option<Instant>,
     files: Agreement,
     out: VecDeque<Action>,
 }
@@ -134,11 +134,11 @@ struct LinkView {
 }
 
 #[derive(Debug)]
-struct Peer {
+struct R1Peer {
     node: NodeIndex,
     name: String,
     watch: Watch,
-    received: Received,
+    received: PeerSequence,
     uuid: Option<Uuid>,
     locum: Option<bool>,
     /// The sets that it kept through a reload in place, if its daemon started so.
@@ -146,7 +146,7 @@ struct Peer {
     /// The groups that it says it could not start.
     failed: Vec<GroupIndex>,
     /// The groups whose clients cannot reach it, as it says.
-    cut: Vec<GroupIndex>,
+    unreachable: Vec<GroupIndex>,
     /// The state it last announced in its present generation.
     state: Option<NodeState>,
     /// It said goodbye in its present generation.
@@ -154,7 +154,7 @@ struct Peer {
     /// Number of its newest status in this generation. A status that is not newer cannot bring it back from the dead.
     last_status: u64,
     /// Messages that it sent after one that is still missing, by number.
-    waiting: BTreeMap<u64, Message>,
+    waiting: BTreeMap<u64, R1Message>,
     comm: Comm,
     /// Its `dt`: how long it waits for our beats before it takes us for dead.
     waits: Option<Duration>,
@@ -173,7 +173,7 @@ enum Comm {
 
 /// Who runs a group, since when, and how long it was without an owner: for the status.
 #[derive(Clone, Copy, Debug, Default)]
-struct Book {
+struct OwnerHistory {
     owner: Option<NodeIndex>,
     since: Option<Instant>,
     ownerless: Option<Instant>,
@@ -182,36 +182,36 @@ struct Book {
 
 /// Weight and site of a node as set by `hb_setweight` and `hb_setsite`: kept and shown, without effect.
 #[derive(Clone, Debug)]
-struct Label {
+struct NodeLabel {
     weight: u32,
     site: String,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Leaving {
+struct Departure {
     until: Instant,
     restart: bool,
     clean: bool,
 }
 
-impl Director {
+impl R1Director {
     /// Makes a node that has just started: links closed, nothing held, no node heard.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
+    pub fn new(plan: Arc<R1Plan>, keys: Keys, identity: R1Identity, now: Now) -> Self {
         let timing = plan.timing;
         let unheard = || Watch::new(now.instant, timing.initdead);
         let links = plan.links.iter().map(|_| LinkView { watch: unheard() }).collect();
         let pings = plan.pings.iter().map(|_| unheard()).collect();
-        let peer = plan.peer().map(|node| Peer {
+        let peer = plan.peer().map(|node| R1Peer {
             node,
             name: plan.nodes[node.0].clone(),
             watch: unheard(),
-            received: Received::new(identity.peer_heard, identity.seed),
+            received: PeerSequence::new(identity.peer_heard, identity.seed),
             uuid: None,
             locum: None,
             keeps: None,
             failed: Vec::new(),
-            cut: Vec::new(),
+            unreachable: Vec::new(),
             state: None,
             left: false,
             last_status: 0,
@@ -228,20 +228,20 @@ impl Director {
             load: String::from("n/a"),
             state: NodeState::Init,
             next_beat: now.instant,
-            sent: Sent::default(),
+            sent: SentHistory::default(),
             links,
             pings,
             peer,
-            groups: Sets::new(&plan, &identity.stuck),
+            groups: Sets::new(&plan, &identity.stop_failed),
             services: Services::new(timing.keepalive, now.instant),
-            cut: Vec::new(),
-            books: plan.groups.iter().map(|_| Book::default()).collect(),
-            labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
-            r1: R1::new(plan.auto_failback, identity.keeps),
+            unreachable: Vec::new(),
+            owner_history: plan.groups.iter().map(|_| OwnerHistory::default()).collect(),
+            labels: plan.nodes.iter().map(|_| NodeLabel { weight: WEIGHT, site: String::new() }).collect(),
+            r1: R1Ownership::new(plan.auto_failback, identity.keeps),
             ipfail: Ipfail::new(&plan),
             fencing: None,
             left: None,
-            contest_said: None,
+            contest_noted_at: None,
             files: Agreement::new(&plan),
             out: VecDeque::new(),
             identity,
@@ -277,7 +277,7 @@ impl Director {
                 if awaited && self.r1.is_fencing() {
                     self.with_r1(|r1, view| r1.fenced(view, &outcome));
                     if let Some(peer) = self.peer.as_mut().filter(|_| outcome == FenceOutcome::Ok) {
-                        peer.watch.note(Sign::Proved);
+                        peer.watch.note(LivenessEvent::Proved);
                     }
                 }
             }
@@ -289,7 +289,7 @@ impl Director {
             Event::Service { resource, state } => {
                 let group = self.plan.groups.get(resource.group.0);
                 if group.is_some_and(|group| resource.member < group.resources.len()) {
-                    self.services.told(self.now.instant, resource, state);
+                    self.services.report(self.now.instant, resource, state);
                     self.services_go_on();
                 }
             }
@@ -328,7 +328,7 @@ impl Director {
             self.services.deadline(),
             self.r1.deadline(),
             self.left.map(|leaving| leaving.until),
-            self.contest_said.map(|at| at + CONTEST_PAUSE),
+            self.contest_noted_at.map(|at| at + CONTEST_PAUSE),
             self.reception.deadline(),
             self.ipfail.as_ref().and_then(Ipfail::deadline),
         ];
@@ -385,7 +385,7 @@ impl Director {
         self.ask_for_missing();
         self.groups.tick(now, &mut self.out);
         self.services_go_on();
-        self.with_r1(R1::tick);
+        self.with_r1(R1Ownership::tick);
         self.repeat_contest();
         while let Some(text) = self.reception.tell(now) {
             self.note(Level::Warning, text);
@@ -418,7 +418,7 @@ impl Director {
             Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
             _ => keepalive,
         };
-        self.pace_of_telling().map_or(every, |pace| pace.min(every))
+        self.exchange_interval().map_or(every, |pace| pace.min(every))
     }
 
     /// Handles carrier changes of the interfaces of service addresses. Heartbeat's nodes do not announce this, and no
@@ -435,13 +435,14 @@ impl Director {
             let group = Some(group.key.clone());
             self.out.push_back(Action::Note(Note { level, group, epoch: None, text }));
         }
-        let cut = self.services.cut();
-        if cut == self.cut {
+        let cut = self.services.unreachable();
+        if cut == self.unreachable {
             return;
         }
-        let before = core::mem::replace(&mut self.cut, cut);
+        let before = core::mem::replace(&mut self.unreachable, cut);
         self.say_status();
-        let back: Vec<GroupIndex> = before.into_iter().filter(|group| !self.cut.contains(group)).collect();
+        let back: Vec<GroupIndex> =
+            before.into_iter().filter(|group| !self.unreachable.contains(group)).collect();
         self.with_r1(|r1, view| r1.interfaces_back(view, &back));
     }
 
@@ -449,7 +450,7 @@ impl Director {
         let now = self.now.instant;
         for index in 0..self.links.len() {
             match self.links[index].watch.elapse(now) {
-                Some(Sign::DeadElapsed) if self.links[index].watch.heard() > self.started => {
+                Some(LivenessEvent::DeadElapsed) if self.links[index].watch.heard() > self.started => {
                     let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
                     let text = format!("Link {peer}:{} dead.", self.plan.links[index].name);
                     self.note(Level::Warning, text);
@@ -457,7 +458,7 @@ impl Director {
                     if breakage::is(Breakage::LinkLossIsDeath)
                         && let Some(peer) = &mut self.peer
                     {
-                        peer.watch.note(Sign::DeadElapsed);
+                        peer.watch.note(LivenessEvent::DeadElapsed);
                         self.peer_fell_silent();
                     }
                 }
@@ -469,7 +470,7 @@ impl Director {
     fn watch_pings(&mut self) {
         let now = self.now.instant;
         for index in 0..self.pings.len() {
-            if self.pings[index].elapse(now) == Some(Sign::DeadElapsed) {
+            if self.pings[index].elapse(now) == Some(LivenessEvent::DeadElapsed) {
                 self.note(
                     Level::Warning,
                     format!("ping node {} does not answer", self.plan.pings[index].name),
@@ -484,14 +485,14 @@ impl Director {
         let Some(peer) = &mut self.peer else { return };
         let silence = now.since(peer.watch.heard());
         match peer.watch.elapse(now) {
-            Some(Sign::WarnElapsed) if !peer.left => {
+            Some(LivenessEvent::WarnElapsed) if !peer.left => {
                 let text = format!("Late heartbeat: Node {}: interval {} ms", peer.name, silence.as_millis());
                 self.note(Level::Warning, text);
             }
-            Some(Sign::DeadElapsed) => self.peer_fell_silent(),
+            Some(LivenessEvent::DeadElapsed) => self.peer_fell_silent(),
             _ => {}
         }
-        if let Some(Peer { comm: Comm::Asking(again), .. }) = &self.peer
+        if let Some(R1Peer { comm: Comm::Asking(again), .. }) = &self.peer
             && now >= *again
         {
             self.ask_for_nodes();
@@ -514,13 +515,13 @@ impl Director {
         };
         let level = if peer.left { Level::Info } else { Level::Warning };
         self.note(level, text);
-        self.keep_books_of_loss();
+        self.record_lost_owners();
         if !self.come_up() {
-            self.with_r1(R1::peer_dead);
+            self.with_r1(R1Ownership::peer_dead);
         }
         // Without a fencing device, silence is the only proof there is.
         if let Some(peer) = self.peer.as_mut().filter(|_| !self.r1.is_fencing()) {
-            peer.watch.note(Sign::Proved);
+            peer.watch.note(LivenessEvent::Proved);
         }
     }
 
@@ -559,14 +560,14 @@ impl Director {
     fn repeat_contest(&mut self) {
         let contested = self.r1.contested();
         if contested.is_none() {
-            self.contest_said = None;
+            self.contest_noted_at = None;
             return;
         }
         let now = self.now.instant;
-        match self.contest_said {
+        match self.contest_noted_at {
             Some(at) if now < at + CONTEST_PAUSE => {}
             said => {
-                self.contest_said = Some(now);
+                self.contest_noted_at = Some(now);
                 if said.is_some() {
                     self.note(Level::Critical, "both nodes still run the same groups".to_string());
                 }
@@ -582,7 +583,7 @@ impl Director {
             None => self.join(),
             Some(peer) if peer.comm == Comm::Up => false,
             Some(peer) if peer.watch.state().is_down() || peer.left => self.join(),
-            Some(Peer { comm: Comm::Waiting, watch, .. }) if watch.state().is_up() => {
+            Some(R1Peer { comm: Comm::Waiting, watch, .. }) if watch.state().is_up() => {
                 self.ask_for_nodes();
                 false
             }
@@ -610,7 +611,7 @@ impl Director {
         self.note(Level::Info, "Local status now set to: 'active'".to_string());
         self.say_status();
         self.ipfail_joins();
-        self.with_r1(R1::links_up);
+        self.with_r1(R1Ownership::links_up);
         true
     }
 
@@ -644,7 +645,7 @@ impl Director {
                 }
                 self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
             }
-            Order::Renew => self.with_r1(|r1, view| r1.order_renew(view, id)),
+            Order::Reload => self.with_r1(|r1, view| r1.order_reload(view, id)),
             Order::Native { .. } => {
                 let text = "this cluster speaks heartbeat's dialect (ha.cf): use `locum standby` and `locum takeover`";
                 self.out.push_back(Action::Reply { order: id, answer: Answer::Refused(text.into()) });
@@ -654,8 +655,8 @@ impl Director {
 
     // ---- the parts, put together ------------------------------------------------------------
 
-    fn with_r1(&mut self, act: impl FnOnce(&mut R1, &View<'_>)) {
-        let Self { now, plan, identity, peer, cut, groups, r1, .. } = self;
+    fn with_r1(&mut self, act: impl FnOnce(&mut R1Ownership, &R1View<'_>)) {
+        let Self { now, plan, identity, peer, unreachable: cut, groups, r1, .. } = self;
         let view = view(now.instant, plan, identity, peer.as_ref(), cut, groups);
         r1.know_peer(&view);
         act(r1, &view);
@@ -663,16 +664,16 @@ impl Director {
 
     /// Carries the dialect's steps and the groups' events to each other until both rest.
     fn settle(&mut self) {
-        self.judge_files();
+        self.check_files();
         loop {
             let mut moved = false;
             while let Some(step) = self.r1.poll() {
-                moved |= matches!(step, Step::Want(..) | Step::WantGroup(..));
+                moved |= matches!(step, R1Step::Want(..) | R1Step::WantGroup(..));
                 self.step(step);
             }
-            while let Some(news) = self.groups.news() {
+            while let Some(news) = self.groups.next_event() {
                 moved = true;
-                self.group_news(&news);
+                self.group_event(&news);
             }
             if moved {
                 self.with_r1(|r1, view| r1.groups_changed(view));
@@ -680,61 +681,61 @@ impl Director {
             }
             // A message of the peer can also end what a leave or a reload in place waits for.
             self.with_r1(|r1, view| r1.leaving_goes_on(view));
-            self.with_r1(|r1, view| r1.renewal_goes_on(view));
+            self.with_r1(|r1, view| r1.reload_goes_on(view));
             if self.r1.rests() {
                 break;
             }
         }
-        self.keep_books();
+        self.record_owners();
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: R1Step) {
         match step {
-            Step::Say(body) => self.say(body, None),
-            Step::Fence => {
+            R1Step::Say(body) => self.say(body, None),
+            R1Step::Fence => {
                 let Some(node) = self.peer.as_ref().map(|peer| peer.node) else { return };
                 let ticket = self.groups.new_ticket();
                 self.fencing = Some(ticket);
                 self.out.push_back(Action::Fence { ticket, node });
             }
-            Step::SayToPeer(body) => self.say_to_peer(body),
-            Step::WantGroup(group, run) => self.want_group(group, run),
-            Step::EndStarts => self.groups.end_starts(&mut self.out),
-            Step::Want(set, run) => {
+            R1Step::SayToPeer(body) => self.say_to_peer(body),
+            R1Step::WantGroup(group, run) => self.want_group(group, run),
+            R1Step::EndStarts => self.groups.end_starts(&mut self.out),
+            R1Step::Want(set, run) => {
                 let groups: Vec<GroupIndex> = self.groups.of(set).collect();
                 groups.into_iter().for_each(|group| self.want_group(group, run));
             }
-            Step::Keep(set) => {
+            R1Step::Keep(set) => {
                 self.groups.of(set).for_each(|group| self.files.keep(group));
                 self.groups.keep_set(set, &mut self.out);
             }
-            Step::Announce(set) => {
+            R1Step::Announce(set) => {
                 let addresses: Vec<ResourceId> = self.groups.addresses_of(set).collect();
                 self.out.extend(addresses.into_iter().map(Action::Announce));
             }
-            Step::Answer(order, answer) => self.reply(order, answer),
-            Step::Note(level, text) => self.note(level, text),
-            Step::Renewed(kept) => {
+            R1Step::Answer(order, answer) => self.reply(order, answer),
+            R1Step::Note(level, text) => self.note(level, text),
+            R1Step::Reloaded(kept) => {
                 self.remember();
                 self.note(Level::Info, "Restarting heartbeat.".to_string());
                 let restart = Some(Duration::ZERO);
                 self.out.push_back(Action::Exit { clean: true, restart, keeps: Some(kept) });
             }
-            Step::Left { restart, clean } => {
+            R1Step::Left { restart, clean } => {
                 let peer_up = self.peer.as_ref().is_some_and(|p| p.watch.state().is_up() && !p.left);
                 let linger = if peer_up { LINGER } else { Duration::ZERO };
-                self.left = Some(Leaving { until: self.now.instant + linger, restart, clean });
+                self.left = Some(Departure { until: self.now.instant + linger, restart, clean });
             }
         }
     }
 
-    fn group_news(&mut self, news: &News) {
+    fn group_event(&mut self, news: &GroupEvent) {
         let (group, verb) = match *news {
-            News::Started(group) => (group, "runs"),
-            News::Stopped(group) => (group, "is stopped"),
-            News::Stuck(group) => (group, "cannot be stopped"),
-            News::Restarting(group) => (group, "is started again"),
-            News::Failed(group) => {
+            GroupEvent::Started(group) => (group, "runs"),
+            GroupEvent::Stopped(group) => (group, "is stopped"),
+            GroupEvent::StopFailed(group) => (group, "cannot be stopped"),
+            GroupEvent::Restarting(group) => (group, "is started again"),
+            GroupEvent::Failed(group) => {
                 // Before the hand-over is announced as done: the node that gave the group must know.
                 self.say_status();
                 let set = self.set_of(group);
@@ -783,7 +784,7 @@ impl Director {
     fn owner(&self, group: GroupIndex) -> Option<NodeIndex> {
         let set = self.set_of(group);
         if !self.r1.mine().and(set).is_none() {
-            return (self.groups.phase(group) == Phase::Running).then_some(self.plan.me);
+            return (self.groups.phase(group) == GroupPhase::Running).then_some(self.plan.me);
         }
         // Unknown: what a silent peer that was not reset runs.
         let peer = self.peer.as_ref().filter(|_| !self.r1.is_fencing())?;
@@ -791,11 +792,11 @@ impl Director {
         runs.then_some(peer.node)
     }
 
-    fn keep_books(&mut self) {
+    fn record_owners(&mut self) {
         let now = self.now.instant;
-        for index in 0..self.books.len() {
+        for index in 0..self.owner_history.len() {
             let owner = self.owner(GroupIndex(index));
-            let book = &mut self.books[index];
+            let book = &mut self.owner_history[index];
             if owner == book.owner {
                 continue;
             }
@@ -815,11 +816,11 @@ impl Director {
     }
 
     /// The peer is gone: what it ran has had no owner since it was last heard.
-    fn keep_books_of_loss(&mut self) {
+    fn record_lost_owners(&mut self) {
         let Some(peer) = &self.peer else { return };
         let (node, heard) = (peer.node, peer.watch.heard());
-        for book in self.books.iter_mut().filter(|book| book.owner == Some(node)) {
-            *book = Book { owner: None, since: None, ownerless: Some(heard), ..*book };
+        for book in self.owner_history.iter_mut().filter(|book| book.owner == Some(node)) {
+            *book = OwnerHistory { owner: None, since: None, ownerless: Some(heard), ..*book };
         }
     }
 }
@@ -827,13 +828,13 @@ impl Director {
 /// Collects what the ownership rules see of the director.
 fn view<'a>(
     now: Instant,
-    plan: &'a Plan,
-    identity: &Identity,
-    peer: Option<&'a Peer>,
-    cut: &'a [GroupIndex],
+    plan: &'a R1Plan,
+    identity: &R1Identity,
+    peer: Option<&'a R1Peer>,
+    unreachable: &'a [GroupIndex],
     groups: &'a Sets,
-) -> View<'a> {
-    View {
+) -> R1View<'a> {
+    R1View {
         now,
         peer: peer.map(|peer| peer.name.as_str()),
         peer_up: peer.is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
@@ -842,8 +843,8 @@ fn view<'a>(
             .is_some_and(|heard| peer.and_then(|peer| peer.received.generation()) == Some(heard.generation)),
         peer_keeps: peer.and_then(|peer| peer.keeps),
         peer_failed: peer.map_or(&[], |peer| &peer.failed),
-        peer_cut: peer.map_or(&[], |peer| &peer.cut),
-        cut,
+        peer_unreachable: peer.map_or(&[], |peer| &peer.unreachable),
+        unreachable,
         peer_locum: peer.is_some_and(|peer| peer.locum == Some(true)),
         is_first: peer.is_some_and(|peer| plan.me < peer.node),
         fencing: plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),

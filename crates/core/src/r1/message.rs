@@ -10,11 +10,11 @@ use alloc::{
     vec::Vec,
 };
 
-use super::body::{Known, uuid};
+use super::body::{KnownField, uuid};
 use crate::{
     framing::{
         classic,
-        frame::{AuthenticFrame, Field, Framing, Kind, Refusal, TYPE_MAX},
+        frame::{AuthenticFrame, Field, FieldKind, FrameRefusal, Framing, TYPE_MAX},
         netstring,
         values::{dec, hex, name, number_dec, number_hex, text},
     },
@@ -27,7 +27,7 @@ pub struct Uuid(pub [u8; 16]);
 
 /// One message between nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct R1Message {
     pub body: Body,
     /// Addressee; absent means all.
     pub dest: Option<String>,
@@ -51,19 +51,19 @@ pub struct Message {
     pub failed: Option<String>,
     /// In a status of Locum: the keys of the groups whose clients cannot reach the sender, because an interface of
     /// their addresses carries nothing there, blank separated. Another extra field.
-    pub cut: Option<String>,
+    pub unreachable: Option<String>,
     /// In a status of Locum, and in its `starting`: the sets that the sender kept through a reload in place, until it
     /// has settled. Another extra field; in the sender's view.
     pub keeps: Option<Holding>,
     /// In a status of Locum: the fields that compare the files of both nodes.
-    pub files: Files,
+    pub files: FileFields,
     /// Unknown fields (or known ones in an unknown form), and the place of each field.
     pub layout: Layout,
 }
 
 /// The extra fields by which nodes of Locum compare their files, in the status (`docs/wire.md`, section 10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files {
+pub struct FileFields {
     /// The digest of the lines that both files must have.
     pub digest: Option<u64>,
     /// A piece of the lines themselves, while the digests differ.
@@ -107,7 +107,7 @@ fn digest(text: &str) -> Option<u64> {
     (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
-impl Message {
+impl R1Message {
     /// A message to all, without a number, time or generation: the sender fills in the head fields it wants.
     #[must_use]
     pub fn new(body: Body, src: impl Into<String>) -> Self {
@@ -124,9 +124,9 @@ impl Message {
             ttl: None,
             locum: None,
             failed: None,
-            cut: None,
+            unreachable: None,
             keeps: None,
-            files: Files::default(),
+            files: FileFields::default(),
             layout: Layout::default(),
         }
     }
@@ -135,31 +135,31 @@ impl Message {
     ///
     /// # Errors
     /// When a field is not well-formed, or `t`, `src` or `ts` is missing or unusable.
-    pub fn parse(frame: &AuthenticFrame<'_>) -> Result<Self, Refusal> {
-        let fields = Fields(frame.fields()?);
+    pub fn parse(frame: &AuthenticFrame<'_>) -> Result<Self, FrameRefusal> {
+        let fields = R1Fields(frame.fields()?);
         let kind = fields.text("t").filter(|kind| kind.len() < TYPE_MAX && !kind.contains(' '));
-        let kind = kind.ok_or(Refusal::NoType)?;
-        let src = fields.get("src", Kind::Text).ok_or(Refusal::NoSource)?;
-        let time = fields.get("ts", Kind::Text).and_then(number_hex).filter(|&time| time > 0);
+        let kind = kind.ok_or(FrameRefusal::NoType)?;
+        let src = fields.get("src", FieldKind::Text).ok_or(FrameRefusal::NoSource)?;
+        let time = fields.get("ts", FieldKind::Text).and_then(number_hex).filter(|&time| time > 0);
         let mut message = Self {
             body: Body::read(kind, &fields),
             dest: fields
-                .get("dest", Kind::Text)
-                .map(|dest| name(dest).ok_or(Refusal::NodeName))
+                .get("dest", FieldKind::Text)
+                .map(|dest| name(dest).ok_or(FrameRefusal::NodeName))
                 .transpose()?,
-            dest_uuid: fields.get("destuuid", Kind::Binary).and_then(uuid),
-            src: name(src).ok_or(Refusal::NodeName)?,
-            src_uuid: fields.get("srcuuid", Kind::Binary).and_then(uuid),
+            dest_uuid: fields.get("destuuid", FieldKind::Binary).and_then(uuid),
+            src: name(src).ok_or(FrameRefusal::NodeName)?,
+            src_uuid: fields.get("srcuuid", FieldKind::Binary).and_then(uuid),
             seq: fields.hex("seq"),
             generation: fields.hex("hg"),
-            unix_seconds: time.ok_or(Refusal::NoTime)?,
+            unix_seconds: time.ok_or(FrameRefusal::NoTime)?,
             load: fields.text("ld").map(String::from),
             ttl: fields.dec("ttl"),
             locum: fields.dec("locum"),
             failed: fields.text("locum_failed").map(String::from),
-            cut: fields.text("locum_cut").map(String::from),
+            unreachable: fields.text("locum_cut").map(String::from),
             keeps: fields.text("locum_keeps").and_then(Holding::from_word),
-            files: Files {
+            files: FileFields {
                 digest: fields.text("locum_config").and_then(digest),
                 lines: fields.text("locum_lines").and_then(Piece::read),
                 wants: fields.hex("locum_wants"),
@@ -187,7 +187,7 @@ impl Message {
             fields().for_each(|field| classic::put_field(&mut signed, field));
             stamp = keys.sign([signed.as_slice()]).to_string();
         }
-        let auth = Field { kind: Kind::Text, name: "auth", value: Cow::Borrowed(stamp.as_bytes()) };
+        let auth = Field { kind: FieldKind::Text, name: "auth", value: Cow::Borrowed(stamp.as_bytes()) };
         let all = pieces.iter().map(|piece| piece.as_ref().unwrap_or(&auth));
         match framing {
             Framing::Netstring => {
@@ -208,14 +208,15 @@ impl Message {
     #[must_use]
     pub fn of_script(kind: &str, fields: &[(String, String)], src: &str, inner_auth: bool) -> Self {
         let mut message = Self::new(Body::Other { kind: kind.into() }, src);
-        let of_script = fields.iter().map(|(name, value)| Item::Unknown {
-            kind: Kind::Text,
+        let of_script = fields.iter().map(|(name, value)| LayoutItem::Unknown {
+            kind: FieldKind::Text,
             name: name.clone(),
             value: value.clone().into_bytes(),
         });
-        let head = ["dest", "destuuid", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl"].map(Item::Known);
-        let items = [Item::Known("t")].into_iter().chain(of_script).chain(head);
-        message.layout.items = items.chain(inner_auth.then_some(Item::Auth)).collect();
+        let head =
+            ["dest", "destuuid", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl"].map(LayoutItem::Known);
+        let items = [LayoutItem::Known("t")].into_iter().chain(of_script).chain(head);
+        message.layout.items = items.chain(inner_auth.then_some(LayoutItem::Auth)).collect();
         message
     }
 
@@ -223,7 +224,7 @@ impl Message {
     #[must_use]
     pub fn texts(&self) -> Vec<(String, Vec<u8>)> {
         let fields = self.pieces(Framing::Netstring, false).into_iter().flatten();
-        let texts = fields.filter(|field| field.kind == Kind::Text);
+        let texts = fields.filter(|field| field.kind == FieldKind::Text);
         texts.map(|field| (field.name.into(), field.value.into_owned())).collect()
     }
 
@@ -231,7 +232,7 @@ impl Message {
     #[must_use]
     pub fn unknown(&self, name: &str) -> Option<&[u8]> {
         self.layout.items.iter().find_map(|item| match item {
-            Item::Unknown { name: this, value, .. } if this == name => Some(value.as_slice()),
+            LayoutItem::Unknown { name: this, value, .. } if this == name => Some(value.as_slice()),
             _ => None,
         })
     }
@@ -250,20 +251,20 @@ impl Message {
         let mut pieces = Vec::with_capacity(self.layout.items.len() + 1);
         for item in &self.layout.items {
             match item {
-                Item::Known(name) => {
+                LayoutItem::Known(name) => {
                     if let Some(place) = known.iter().position(|known| known.name == *name) {
                         pieces.push(Some(known.remove(place).into_field()));
                     }
                 }
                 // A struct is kept as its framing wrote it. No message is forwarded from one framing to another.
-                Item::Unknown { kind: Kind::Struct, .. } if framing != self.layout.framing => {}
-                Item::Unknown { kind, name, value } => {
+                LayoutItem::Unknown { kind: FieldKind::Struct, .. } if framing != self.layout.framing => {}
+                LayoutItem::Unknown { kind, name, value } => {
                     pieces.push(Some(Field { kind: *kind, name, value: Cow::Borrowed(value) }));
                 }
-                Item::Auth => pieces.push(None),
+                LayoutItem::Auth => pieces.push(None),
             }
         }
-        if framing == Framing::Classic && !self.layout.items.contains(&Item::Auth) {
+        if framing == Framing::Classic && !self.layout.items.contains(&LayoutItem::Auth) {
             pieces.push(None);
         }
         pieces
@@ -271,53 +272,53 @@ impl Message {
 
     /// The fields of this message in the order of the real daemon: first those of the body, then destination and
     /// source.
-    fn known(&self) -> Vec<Known<'_>> {
+    fn known(&self) -> Vec<KnownField<'_>> {
         let mut known = Vec::with_capacity(16);
-        let dest = self.dest.as_deref().map(|dest| Known::text("dest", dest));
+        let dest = self.dest.as_deref().map(|dest| KnownField::text("dest", dest));
         self.body.write(dest, &mut known);
-        known.extend(self.locum.map(|version| Known::text("locum", dec(version.into()))));
-        known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
-        known.extend(self.cut.as_deref().map(|cut| Known::text("locum_cut", cut)));
-        known.extend(self.keeps.map(|keeps| Known::text("locum_keeps", keeps.word())));
-        let Files { digest, lines, wants, withheld, hears, known: generation } = &self.files;
-        known.extend(digest.map(|digest| Known::text("locum_config", alloc::format!("{digest:016x}"))));
-        known.extend(lines.as_ref().map(|piece| Known::text("locum_lines", piece.write())));
-        known.extend(wants.map(|bytes| Known::text("locum_wants", hex(bytes))));
-        known.extend(withheld.as_deref().map(|keys| Known::text("locum_withheld", keys)));
-        known.extend(hears.map(|generation| Known::text("locum_hears", hex(generation))));
-        known.extend(generation.map(|generation| Known::text("locum_known", hex(generation))));
-        known.extend(self.dest_uuid.as_ref().map(|uuid| Known::uuid("destuuid", uuid)));
-        known.push(Known::text("src", self.src.as_str()));
-        known.extend(self.src_uuid.as_ref().map(|uuid| Known::uuid("srcuuid", uuid)));
-        known.extend(self.seq.map(|seq| Known::text("seq", hex(seq))));
-        known.extend(self.generation.map(|generation| Known::text("hg", hex(generation))));
-        known.push(Known::text("ts", hex(self.unix_seconds)));
-        known.extend(self.load.as_deref().map(|load| Known::text("ld", load)));
-        known.extend(self.ttl.map(|ttl| Known::text("ttl", dec(ttl.into()))));
+        known.extend(self.locum.map(|version| KnownField::text("locum", dec(version.into()))));
+        known.extend(self.failed.as_deref().map(|failed| KnownField::text("locum_failed", failed)));
+        known.extend(self.unreachable.as_deref().map(|cut| KnownField::text("locum_cut", cut)));
+        known.extend(self.keeps.map(|keeps| KnownField::text("locum_keeps", keeps.word())));
+        let FileFields { digest, lines, wants, withheld, hears, known: generation } = &self.files;
+        known.extend(digest.map(|digest| KnownField::text("locum_config", alloc::format!("{digest:016x}"))));
+        known.extend(lines.as_ref().map(|piece| KnownField::text("locum_lines", piece.write())));
+        known.extend(wants.map(|bytes| KnownField::text("locum_wants", hex(bytes))));
+        known.extend(withheld.as_deref().map(|keys| KnownField::text("locum_withheld", keys)));
+        known.extend(hears.map(|generation| KnownField::text("locum_hears", hex(generation))));
+        known.extend(generation.map(|generation| KnownField::text("locum_known", hex(generation))));
+        known.extend(self.dest_uuid.as_ref().map(|uuid| KnownField::uuid("destuuid", uuid)));
+        known.push(KnownField::text("src", self.src.as_str()));
+        known.extend(self.src_uuid.as_ref().map(|uuid| KnownField::uuid("srcuuid", uuid)));
+        known.extend(self.seq.map(|seq| KnownField::text("seq", hex(seq))));
+        known.extend(self.generation.map(|generation| KnownField::text("hg", hex(generation))));
+        known.push(KnownField::text("ts", hex(self.unix_seconds)));
+        known.extend(self.load.as_deref().map(|load| KnownField::text("ld", load)));
+        known.extend(self.ttl.map(|ttl| KnownField::text("ttl", dec(ttl.into()))));
         known
     }
 }
 
 /// The fields of a frame; of two with one name the first counts.
-pub(super) struct Fields<'a>(Vec<Field<'a>>);
+pub(super) struct R1Fields<'a>(Vec<Field<'a>>);
 
-impl Fields<'_> {
-    fn get(&self, name: &str, kind: Kind) -> Option<&[u8]> {
+impl R1Fields<'_> {
+    fn get(&self, name: &str, kind: FieldKind) -> Option<&[u8]> {
         let first = self.0.iter().find(|field| field.name == name)?;
         (first.kind == kind).then_some(&first.value)
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.get(name, Kind::Text).and_then(text)
+        self.get(name, FieldKind::Text).and_then(text)
     }
 
     pub(super) fn hex(&self, name: &str) -> Option<u64> {
-        self.get(name, Kind::Text).and_then(number_hex)
+        self.get(name, FieldKind::Text).and_then(number_hex)
     }
 
     /// A decimal number of any width.
     pub(super) fn dec<N: TryFrom<u64>>(&self, name: &str) -> Option<N> {
-        self.get(name, Kind::Text).and_then(number_dec).and_then(|number| N::try_from(number).ok())
+        self.get(name, FieldKind::Text).and_then(number_dec).and_then(|number| N::try_from(number).ok())
     }
 }
 
@@ -325,7 +326,7 @@ impl Fields<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// `status`: the content of a beat.
-    Status(Status),
+    Status(StatusMessage),
     /// `NS_st`: the status written on behalf of a ping node.
     PingStatus {
         state: NodeState,
@@ -345,7 +346,7 @@ pub enum Body {
     /// `starting`: I am up; who holds what?
     Starting,
     /// `resource`: what the sender holds.
-    Resource(Resource),
+    Resource(ResourceMessage),
     /// `ask_resources`: the three-step standby handshake.
     AskResources {
         /// The moving set, seen from the node that gives it.
@@ -427,7 +428,7 @@ pub enum Body {
 
 /// The content of a beat: message type `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct StatusMessage {
     pub state: NodeState,
     /// `dt`: milliseconds of silence after which the sender wants to be declared dead.
     pub dead_ms: Option<u64>,
@@ -450,7 +451,7 @@ pub enum NodeState {
 
 /// The content of a `resource` message: the sets that the sender holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
+pub struct ResourceMessage {
     /// Field `rsc_hold`, seen from the sender.
     pub hold: Holding,
     /// `rtype=full`: `hold` is everything; otherwise it is an increment.
@@ -478,18 +479,18 @@ pub enum AskStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     framing: Framing,
-    items: Vec<Item>,
+    items: Vec<LayoutItem>,
 }
 
 /// One field of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Item {
+enum LayoutItem {
     /// Made from the typed message.
     Known(&'static str),
     /// The authenticator inside; computed anew.
     Auth,
     /// Kept as it came.
-    Unknown { kind: Kind, name: String, value: Vec<u8> },
+    Unknown { kind: FieldKind, name: String, value: Vec<u8> },
 }
 
 impl Default for Layout {
@@ -500,18 +501,20 @@ impl Default for Layout {
 
 impl Layout {
     /// Compares the fields of a frame with those that the typed message would be written with.
-    fn of(framing: Framing, fields: Vec<Field<'_>>, known: &[Known<'_>]) -> Self {
-        let mut left: Vec<&Known<'_>> = known.iter().collect();
+    fn of(framing: Framing, fields: Vec<Field<'_>>, known: &[KnownField<'_>]) -> Self {
+        let mut left: Vec<&KnownField<'_>> = known.iter().collect();
         let item = |field: Field<'_>| match left.iter().position(|known| known.is(&field)) {
-            _ if field.name == "auth" => Item::Auth,
-            Some(place) => Item::Known(left.remove(place).name),
-            None => {
-                Item::Unknown { kind: field.kind, name: field.name.into(), value: field.value.into_owned() }
-            }
+            _ if field.name == "auth" => LayoutItem::Auth,
+            Some(place) => LayoutItem::Known(left.remove(place).name),
+            None => LayoutItem::Unknown {
+                kind: field.kind,
+                name: field.name.into(),
+                value: field.value.into_owned(),
+            },
         };
-        let items: Vec<Item> = fields.into_iter().map(item).collect();
-        let usual = known.iter().map(|known| Item::Known(known.name));
-        let auth = items.last().filter(|&last| *last == Item::Auth);
+        let items: Vec<LayoutItem> = fields.into_iter().map(item).collect();
+        let usual = known.iter().map(|known| LayoutItem::Known(known.name));
+        let auth = items.last().filter(|&last| *last == LayoutItem::Auth);
         if items.iter().eq(usual.collect::<Vec<_>>().iter().chain(auth)) {
             return Self::default();
         }
@@ -528,25 +531,25 @@ mod tests {
     use super::*;
     use crate::{
         framing::frame::authenticate,
-        model::keys::{Key, Method},
+        model::keys::{AuthMethod, Key},
     };
 
     fn keys() -> Keys {
-        Keys::new(2, vec![Key { number: 2, method: Method::Md5, secret: b"secret".to_vec() }]).unwrap()
+        Keys::new(2, vec![Key { number: 2, method: AuthMethod::Md5, secret: b"secret".to_vec() }]).unwrap()
     }
 
-    fn parse(frame: &[u8]) -> Result<Message, Refusal> {
-        Message::parse(&authenticate(frame, &keys()).unwrap())
+    fn parse(frame: &[u8]) -> Result<R1Message, FrameRefusal> {
+        R1Message::parse(&authenticate(frame, &keys()).unwrap())
     }
 
-    fn emit(message: &Message, framing: Framing, inner_auth: bool) -> Vec<u8> {
+    fn emit(message: &R1Message, framing: Framing, inner_auth: bool) -> Vec<u8> {
         let mut out = vec![];
         message.emit(framing, &keys(), inner_auth, &mut out);
         out
     }
 
     /// Writes a parsed netstring frame again.
-    fn again(message: &Message, bytes: &[u8]) -> Vec<u8> {
+    fn again(message: &R1Message, bytes: &[u8]) -> Vec<u8> {
         let had = bytes.windows(5).any(|window| window == b"auth=");
         emit(message, Framing::Netstring, had)
     }
@@ -557,15 +560,15 @@ mod tests {
         for field in fields.split('|') {
             let (name, value) = field.split_once('=').unwrap();
             let value = Cow::Borrowed(value.as_bytes());
-            netstring::put_field(&mut out, &Field { kind: Kind::Text, name, value });
+            netstring::put_field(&mut out, &Field { kind: FieldKind::Text, name, value });
         }
         netstring::close(&mut out, 0, &keys());
         out
     }
 
-    fn beat() -> Message {
-        let status = Status { state: NodeState::Active, dead_ms: Some(10_000), protocol: Some(1) };
-        Message {
+    fn beat() -> R1Message {
+        let status = StatusMessage { state: NodeState::Active, dead_ms: Some(10_000), protocol: Some(1) };
+        R1Message {
             src_uuid: Some(Uuid(*b"0123456789\x00\xff=,:\n")),
             seq: Some(51),
             generation: Some(0x6b02_be83),
@@ -573,7 +576,7 @@ mod tests {
             load: Some("5.16 2.24 1.00 13/142 212".into()),
             ttl: Some(3),
             locum: Some(1),
-            ..Message::new(Body::Status(status), "clustnode1")
+            ..R1Message::new(Body::Status(status), "clustnode1")
         }
     }
 
@@ -658,7 +661,10 @@ mod tests {
         assert!(other("t=repnodes|nodelist=a b|delnodelist= |src=a|ts=1"));
         let resource = believed("t=resource|rsc_hold=all|rtype=part|isstable=2|src=a|ts=1");
         let hold = Holding::All;
-        assert_eq!(resource.body, Body::Resource(Resource { hold, full: false, stable: None, info: None }));
+        assert_eq!(
+            resource.body,
+            Body::Resource(ResourceMessage { hold, full: false, stable: None, info: None })
+        );
     }
 
     #[test]
@@ -676,18 +682,18 @@ mod tests {
     #[test]
     fn what_names_no_sender_type_or_time_is_refused() {
         let refusal = |fields: &str| parse(&frame(fields)).unwrap_err();
-        assert_eq!(refusal("src=a|ts=1"), Refusal::NoType);
-        assert_eq!(refusal("t=two words|src=a|ts=1"), Refusal::NoType);
-        assert_eq!(refusal(&format!("t={}|src=a|ts=1", "x".repeat(TYPE_MAX))), Refusal::NoType);
-        assert_eq!(refusal("t=x|ts=1"), Refusal::NoSource);
-        assert_eq!(refusal("t=x|src=|ts=1"), Refusal::NodeName);
-        assert_eq!(refusal("t=x|src=a b|ts=1"), Refusal::NodeName);
-        assert_eq!(refusal("t=x|src=a\n|ts=1"), Refusal::NodeName);
-        assert_eq!(refusal("t=x|src=n\u{f6}de|ts=1"), Refusal::NodeName);
-        assert_eq!(refusal(&format!("t=x|src={}|ts=1", "x".repeat(100))), Refusal::NodeName);
-        assert_eq!(refusal("t=x|src=a|dest=\u{7f}|ts=1"), Refusal::NodeName);
-        assert_eq!(refusal("t=x|src=a"), Refusal::NoTime);
-        assert_eq!(refusal("t=x|src=a|ts=0"), Refusal::NoTime);
+        assert_eq!(refusal("src=a|ts=1"), FrameRefusal::NoType);
+        assert_eq!(refusal("t=two words|src=a|ts=1"), FrameRefusal::NoType);
+        assert_eq!(refusal(&format!("t={}|src=a|ts=1", "x".repeat(TYPE_MAX))), FrameRefusal::NoType);
+        assert_eq!(refusal("t=x|ts=1"), FrameRefusal::NoSource);
+        assert_eq!(refusal("t=x|src=|ts=1"), FrameRefusal::NodeName);
+        assert_eq!(refusal("t=x|src=a b|ts=1"), FrameRefusal::NodeName);
+        assert_eq!(refusal("t=x|src=a\n|ts=1"), FrameRefusal::NodeName);
+        assert_eq!(refusal("t=x|src=n\u{f6}de|ts=1"), FrameRefusal::NodeName);
+        assert_eq!(refusal(&format!("t=x|src={}|ts=1", "x".repeat(100))), FrameRefusal::NodeName);
+        assert_eq!(refusal("t=x|src=a|dest=\u{7f}|ts=1"), FrameRefusal::NodeName);
+        assert_eq!(refusal("t=x|src=a"), FrameRefusal::NoTime);
+        assert_eq!(refusal("t=x|src=a|ts=0"), FrameRefusal::NoTime);
     }
 
     fn words() -> impl Strategy<Value = String> {
@@ -710,8 +716,9 @@ mod tests {
     fn body() -> impl Strategy<Value = Body> {
         let step = prop_oneof![Just(AskStep::Me), Just(AskStep::Other), Just(AskStep::Done)];
         prop_oneof![
-            (state(), any::<Option<u64>>(), any::<Option<u32>>())
-                .prop_map(|(state, dead_ms, protocol)| Body::Status(Status { state, dead_ms, protocol })),
+            (state(), any::<Option<u64>>(), any::<Option<u32>>()).prop_map(|(state, dead_ms, protocol)| {
+                Body::Status(StatusMessage { state, dead_ms, protocol })
+            }),
             (state(), words()).prop_map(|(state, info)| Body::PingStatus { state, info }),
             any::<(u64, u64)>().prop_map(|(first, last)| Body::Rexmit { first, last }),
             (any::<u64>(), words()).prop_map(|(seq, reason)| Body::NakRexmit { seq, reason }),
@@ -720,8 +727,9 @@ mod tests {
             (many(node(), 0..4), many(node(), 0..4))
                 .prop_map(|(nodes, deleted)| Body::RepNodes { nodes, deleted }),
             Just(Body::Starting),
-            (holding(), any::<bool>(), any::<Option<bool>>(), option::of(words()))
-                .prop_map(|(hold, full, stable, info)| Body::Resource(Resource { hold, full, stable, info })),
+            (holding(), any::<bool>(), any::<Option<bool>>(), option::of(words())).prop_map(
+                |(hold, full, stable, info)| Body::Resource(ResourceMessage { hold, full, stable, info })
+            ),
             (holding(), step).prop_map(|(hold, step)| Body::AskResources { hold, step }),
             holding().prop_map(|hold| Body::Takeover { hold }),
             words().prop_map(|key| Body::IpRequest { key }),
@@ -765,12 +773,12 @@ mod tests {
             keeps in option::of(holding()),
             (digest, wants, hears, known) in any::<(Option<u64>, Option<u64>, Option<u64>, Option<u64>)>(),
             (lines, withheld) in (option::of((any::<(u64, u64)>(), words())), option::of(words())),
-        ) -> Message {
+        ) -> R1Message {
             let lines = lines.map(|((at, of), text)| Piece { at, of, text });
-            let (layout, files) = (Layout::default(), Files { digest, lines, wants, withheld, hears, known });
-            Message {
+            let (layout, files) = (Layout::default(), FileFields { digest, lines, wants, withheld, hears, known });
+            R1Message {
                 body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
-                cut, keeps, files, layout
+                unreachable: cut, keeps, files, layout
             }
         }
     }
@@ -794,7 +802,7 @@ mod tests {
             let mut bytes = netstring::OPEN.to_vec();
             for (name, value) in &fields {
                 let value = Cow::Borrowed(value.as_bytes());
-                netstring::put_field(&mut bytes, &Field { kind: Kind::Text, name, value });
+                netstring::put_field(&mut bytes, &Field { kind: FieldKind::Text, name, value });
             }
             netstring::close(&mut bytes, 0, &keys());
             if let Ok(message) = parse(&bytes) {

@@ -24,7 +24,7 @@ use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    message::{AskStep, Body, Resource},
+    message::{AskStep, Body, ResourceMessage},
     plan::AutoFailback,
     sets::Sets,
 };
@@ -64,7 +64,7 @@ mod handover;
 mod invariants;
 mod legacy;
 mod reach;
-mod renewal;
+mod reload;
 
 pub use fencing::FENCE_PAUSE;
 use fencing::Fence;
@@ -76,7 +76,7 @@ use reach::WaitingOrder;
 /// Phase of the ownership rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum R1State {
     /// Not every node is heard of or known dead.
     Init,
     /// This node has asked for the peer's holdings.
@@ -95,7 +95,7 @@ pub enum State {
 
 /// A message to send once groups have come to rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
+enum PendingMessage {
     /// The set of a dead peer was taken: `resource foreign info=mach_down`.
     MachDown,
     /// Our own set: `resource … info=req_our_resources()`.
@@ -108,7 +108,7 @@ enum Task {
 
 /// An instruction of the ownership rules for the director.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum R1Step {
     /// Send this to all nodes.
     Say(Body),
     /// Send this to the peer only.
@@ -130,7 +130,7 @@ pub enum Step {
     /// Write a line to the log.
     Note(Level, String),
     /// End this run of the daemon without stopping anything; the next one continues with this set.
-    Renewed(Holding),
+    Reloaded(Holding),
     /// Everything is released and announced.
     Left {
         /// Start again with a new generation (after a healed partition with a real heartbeat).
@@ -142,7 +142,7 @@ pub enum Step {
 
 /// The director's facts that the ownership rules need.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct R1View<'a> {
     pub now: Instant,
     /// The peer's name; absent in a cluster of one node.
     pub peer: Option<&'a str>,
@@ -155,9 +155,9 @@ pub struct View<'a> {
     /// The groups that the peer says it could not start.
     pub peer_failed: &'a [GroupIndex],
     /// The groups whose clients cannot reach the peer, because an interface carries nothing there.
-    pub peer_cut: &'a [GroupIndex],
+    pub peer_unreachable: &'a [GroupIndex],
     /// The groups whose clients cannot reach this node.
-    pub cut: &'a [GroupIndex],
+    pub unreachable: &'a [GroupIndex],
     /// Whether the peer is a node of Locum (it said so in its status).
     pub peer_locum: bool,
     /// Whether this node stands before the peer in ha.cf: it goes first when both want to.
@@ -170,7 +170,7 @@ pub struct View<'a> {
     pub groups: &'a Sets,
 }
 
-impl View<'_> {
+impl R1View<'_> {
     fn name(&self) -> &str {
         self.peer.unwrap_or("the peer")
     }
@@ -178,9 +178,9 @@ impl View<'_> {
 
 /// The state of the ownership rules.
 #[derive(Debug)]
-pub struct R1 {
+pub struct R1Ownership {
     failback: AutoFailback,
-    state: State,
+    state: R1State,
     mine: Holding,
     /// The sets that the peer says it holds, in its view; `None` before it has said so.
     theirs: Option<Holding>,
@@ -190,7 +190,7 @@ pub struct R1 {
     /// When `Received` ends without a message, or `Starting` asks again.
     settle_at: Option<Instant>,
     handover: Handover,
-    tasks: Vec<Task>,
+    tasks: Vec<PendingMessage>,
     /// Sets taken because the peer fell silent while it held them. They are given back if it was alive all along.
     seized: Holding,
     /// The sets that both nodes claim and we keep, and since when.
@@ -198,7 +198,7 @@ pub struct R1 {
     /// After a heal: sets to announce once more when the peer has settled, that is, has no copy of them any more.
     announce_due: Holding,
     /// When we last repeated our holdings or a `done`.
-    told: Option<Instant>,
+    repeated_at: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
     /// Earliest time of that return to a real heartbeat.
@@ -220,9 +220,9 @@ pub struct R1 {
     leave: Option<Leave>,
     restart_at: Option<Instant>,
     /// The order that waits for the reload in place, and until when.
-    renewal: Option<(OrderId, Instant)>,
+    reload: Option<(OrderId, Instant)>,
     /// This run of the daemon began with a reload in place.
-    is_renewed: bool,
+    is_reloaded: bool,
     /// The peer has spoken since our daemon started.
     has_met: bool,
     /// A real peer has restarted; its next message tells whether it still holds our local set.
@@ -232,7 +232,7 @@ pub struct R1 {
     fence: Fence,
     /// The peer may run something: it has not said that it holds nothing.
     peer_may_hold: bool,
-    steps: VecDeque<Step>,
+    steps: VecDeque<R1Step>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -241,14 +241,14 @@ struct Leave {
     restart: bool,
 }
 
-impl R1 {
+impl R1Ownership {
     /// The state before the links came up. `keeps`: the sets that still run from before a reload in place; usually
     /// `None`.
     #[must_use]
     pub fn new(failback: AutoFailback, keeps: Option<Holding>) -> Self {
         let mut new = Self {
             failback,
-            state: State::Init,
+            state: R1State::Init,
             mine: Holding::None,
             theirs: None,
             theirs_settled: false,
@@ -259,7 +259,7 @@ impl R1 {
             seized: Holding::None,
             contested: None,
             announce_due: Holding::None,
-            told: None,
+            repeated_at: None,
             failback_due: false,
             failback_at: None,
             peer_was_gone: false,
@@ -271,8 +271,8 @@ impl R1 {
             hand_back: None,
             leave: None,
             restart_at: None,
-            renewal: None,
-            is_renewed: false,
+            reload: None,
+            is_reloaded: false,
             has_met: false,
             home_due: false,
             legacy: Legacy::new(),
@@ -287,7 +287,7 @@ impl R1 {
     }
 
     /// The next step to carry out, oldest first.
-    pub fn poll(&mut self) -> Option<Step> {
+    pub fn poll(&mut self) -> Option<R1Step> {
         let step = self.steps.pop_front();
         if step.is_none() {
             self.assert_sound();
@@ -303,7 +303,7 @@ impl R1 {
 
     /// The phase of the ownership rules.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> R1State {
         self.state
     }
 
@@ -352,7 +352,7 @@ impl R1 {
     /// Whether this node has settled and nothing moves.
     #[must_use]
     pub fn settled(&self) -> bool {
-        self.state == State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
+        self.state == R1State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
     }
 
     /// When [`Self::tick`] next has something to do. Waits of a deadtime need no deadline here: beats are more
@@ -373,7 +373,7 @@ impl R1 {
             self.wish.map(|wish| wish.until),
             self.failback_at,
             self.restart_at,
-            self.renewal.map(|(_, until)| until),
+            self.reload.map(|(_, until)| until),
             match self.fence {
                 Fence::Failed { again, .. } => Some(again),
                 Fence::Idle | Fence::Asked { .. } => None,
@@ -387,11 +387,11 @@ impl R1 {
     // ---- events -------------------------------------------------------------------------------------------------
 
     /// Every configured node is heard of or known dead: take part.
-    pub fn links_up(&mut self, view: &View<'_>) {
-        if self.state != State::Init {
+    pub fn links_up(&mut self, view: &R1View<'_>) {
+        if self.state != R1State::Init {
             return;
         }
-        self.state = State::Starting;
+        self.state = R1State::Starting;
         self.say_starting();
         if view.peer_up && self.legacy.speaks {
             self.ask_for_groups(view);
@@ -403,7 +403,7 @@ impl R1 {
     }
 
     /// The peer says that it has released everything and leaves.
-    pub fn peer_left(&mut self, view: &View<'_>) {
+    pub fn peer_left(&mut self, view: &R1View<'_>) {
         self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
         self.peer_was_gone = true;
         self.peer_may_hold = false;
@@ -411,15 +411,19 @@ impl R1 {
         let missing = Holding::All.minus(self.mine);
         self.seized = Holding::None;
         self.contested = None;
-        if !matches!(self.state, State::Init | State::Leaving | State::Left) {
-            self.take_everything(&[Task::Left(missing), Task::Own, Task::MachDown]);
+        if !matches!(self.state, R1State::Init | R1State::Leaving | R1State::Left) {
+            self.take_everything(&[
+                PendingMessage::Left(missing),
+                PendingMessage::Own,
+                PendingMessage::MachDown,
+            ]);
         }
         self.theirs = Some(Holding::None);
         self.abandon_orders(view, "has left");
     }
 
     /// The peer has restarted: it has stopped everything, or says which sets it kept.
-    pub fn peer_restarted(&mut self, view: &View<'_>) {
+    pub fn peer_restarted(&mut self, view: &R1View<'_>) {
         self.peer_may_hold = true;
         self.theirs_settled = false;
         self.end_fencing(view);
@@ -430,12 +434,12 @@ impl R1 {
         self.failback_due |= self.is_giving_foreign();
         self.begin_anew(view);
         self.end_doubt();
-        if self.state != State::Stable {
+        if self.state != R1State::Stable {
             return self.ask_again(view);
         }
         if matches!(self.handover, Handover::Giving { .. } | Handover::Given { .. }) {
             self.mine = self.mine.plus(self.given().minus(self.theirs()));
-            self.steps.push_back(Step::Want(self.mine, true));
+            self.steps.push_back(R1Step::Want(self.mine, true));
         }
         self.handover = Handover::Idle;
         self.abandon_orders(view, "has restarted");
@@ -447,8 +451,8 @@ impl R1 {
     }
 
     /// Two living nodes hear each other again. `peer_locum` decides how the conflict is resolved.
-    pub fn peer_healed(&mut self, view: &View<'_>) {
-        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+    pub fn peer_healed(&mut self, view: &R1View<'_>) {
+        if matches!(self.state, R1State::Init | R1State::Leaving | R1State::Left) {
             return;
         }
         let text = format!("Cluster node {} returning after partition.", view.name());
@@ -472,10 +476,10 @@ impl R1 {
     /// Handles the peer's first message since our start. If its daemon is the older one, it has held its sets all
     /// along, and those we took meanwhile count as seized. With failback, our own set is left to us (see
     /// [`Self::compare`]).
-    fn meet(&mut self, view: &View<'_>) {
+    fn meet(&mut self, view: &R1View<'_>) {
         let is_first = !core::mem::replace(&mut self.has_met, true);
         let goes_home = self.failback != AutoFailback::Off;
-        if is_first && view.peer_older && !self.is_renewed && !breakage::is(Breakage::OlderLifeIgnored) {
+        if is_first && view.peer_older && !self.is_reloaded && !breakage::is(Breakage::OlderRunIgnored) {
             self.seized =
                 self.seized.plus(if goes_home { self.mine.and(Holding::Foreign) } else { self.mine });
         }
@@ -483,10 +487,10 @@ impl R1 {
 
     /// The peer has started without our noticing, after we had settled (for example, our links were dead for longer
     /// than initdead). It may hold what we took.
-    pub fn peer_met(&mut self, view: &View<'_>) {
+    pub fn peer_met(&mut self, view: &R1View<'_>) {
         self.end_fencing(view);
         self.meet(view);
-        if self.state == State::Stable && view.peer_locum {
+        if self.state == R1State::Stable && view.peer_locum {
             self.failback_due = true;
             self.announce_due = Holding::All;
             self.exchange_holdings();
@@ -494,7 +498,7 @@ impl R1 {
     }
 
     /// Handles a message of the peer about ownership.
-    pub fn heard(&mut self, view: &View<'_>, body: &Body) {
+    pub fn heard(&mut self, view: &R1View<'_>, body: &Body) {
         if matches!(body, Body::Starting | Body::Resource(_)) {
             self.hear_nice(view);
         }
@@ -535,9 +539,9 @@ impl R1 {
     }
 
     /// Leaves gracefully: at once, or when everything has come to rest.
-    pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
+    pub fn order_leave(&mut self, view: &R1View<'_>, order: Option<OrderId>) {
         self.restart_at = None;
-        if self.leave.is_some() || self.state == State::Left {
+        if self.leave.is_some() || self.state == R1State::Left {
             // An administrator's order overrides a restart of our own.
             self.leave = self.leave.map(|leave| Leave { restart: false, ..leave });
             if let Some(order) = order {
@@ -548,12 +552,12 @@ impl R1 {
         self.leave = Some(Leave { order, restart: false });
         if !self.begin_leaving(view) {
             self.note(Level::Warning, "Shutdown delayed until current resource activity finishes.".into());
-            self.steps.push_back(Step::EndStarts);
+            self.steps.push_back(R1Step::EndStarts);
         }
     }
 
     /// Call this after groups were told to start or stop, and after they came to rest.
-    pub fn groups_changed(&mut self, view: &View<'_>) {
+    pub fn groups_changed(&mut self, view: &R1View<'_>) {
         self.giving_goes_on(view);
         self.tasks_go_on(view);
         self.handover_goes_on(view);
@@ -566,7 +570,7 @@ impl R1 {
     }
 
     /// A group of this set could not be started here, for the `failures`th time in a row.
-    pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
+    pub fn start_failed(&mut self, view: &R1View<'_>, set: Holding, failures: u32) {
         let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
         let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
         // No wait helps here; the peer only needs time to answer.
@@ -578,13 +582,13 @@ impl R1 {
     }
 
     /// Does what is due now; call it at [`Self::deadline`].
-    pub fn tick(&mut self, view: &View<'_>) {
+    pub fn tick(&mut self, view: &R1View<'_>) {
         let now = view.now;
         if self.settle_at.is_some_and(|at| now >= at) {
             self.settle_at = None;
-            if self.state == State::Received {
+            if self.state == R1State::Received {
                 self.settle();
-            } else if matches!(self.state, State::Starting | State::BothStarting) {
+            } else if matches!(self.state, R1State::Starting | R1State::BothStarting) {
                 self.say_starting();
                 self.settle_at = Some(now + WAIT);
             }
@@ -627,24 +631,24 @@ impl R1 {
 
     // ---- settling -----------------------------------------------------------------------------------------------
 
-    fn heard_starting(&mut self, view: &View<'_>) {
+    fn heard_starting(&mut self, view: &R1View<'_>) {
         self.peer_may_hold = true;
         self.other_stable = false;
         self.peer_has_asked = true;
         self.begin_anew(view);
         match self.state {
-            State::Init | State::Leaving | State::Left => {}
+            R1State::Init | R1State::Leaving | R1State::Left => {}
             _ if breakage::is(Breakage::NoAnswerToStarting) => {}
-            State::Starting | State::BothStarting => {
-                self.state = State::BothStarting;
+            R1State::Starting | R1State::BothStarting => {
+                self.state = R1State::BothStarting;
                 self.say_holdings(false, None);
                 self.received(view);
             }
-            State::Received | State::Stable => self.say_holdings(self.state == State::Stable, None),
+            R1State::Received | R1State::Stable => self.say_holdings(self.state == R1State::Stable, None),
         }
     }
 
-    fn heard_resource(&mut self, view: &View<'_>, resource: &Resource) {
+    fn heard_resource(&mut self, view: &R1View<'_>, resource: &ResourceMessage) {
         let known = if resource.full { Holding::None } else { self.theirs.unwrap_or(Holding::None) };
         self.theirs = Some(known.plus(resource.hold));
         self.peer_may_hold = self.theirs != Some(Holding::None);
@@ -660,7 +664,7 @@ impl R1 {
             self.peer_rests(view, resource.hold);
         }
         match self.state {
-            State::Starting | State::BothStarting | State::Received if self.other_stable => {
+            R1State::Starting | R1State::BothStarting | R1State::Received if self.other_stable => {
                 self.say_holdings(false, None);
                 if self.doubts(view) {
                     return self.begin_doubt(view);
@@ -668,8 +672,8 @@ impl R1 {
                 self.settle();
                 self.compare(view);
             }
-            State::Starting | State::BothStarting => self.received(view),
-            State::Stable => {
+            R1State::Starting | R1State::BothStarting => self.received(view),
+            R1State::Stable => {
                 self.go_home(view);
                 let became_stable = self.other_stable && !was_stable;
                 self.withdraw_claim();
@@ -686,13 +690,13 @@ impl R1 {
                     self.fail_back(view);
                 }
             }
-            State::Init | State::Received | State::Leaving | State::Left => {}
+            R1State::Init | R1State::Received | R1State::Leaving | R1State::Left => {}
         }
     }
 
     /// Handles the first announcement of holdings, ours or the peer's.
-    fn received(&mut self, view: &View<'_>) {
-        self.state = State::Received;
+    fn received(&mut self, view: &R1View<'_>) {
+        self.state = R1State::Received;
         if view.peer_locum {
             // Two nodes of Locum handle frames as they arrive and hold nothing unless they say so: no wait is needed.
             self.settle();
@@ -703,7 +707,7 @@ impl R1 {
 
     fn settle(&mut self) {
         self.settle_at = None;
-        self.state = State::Stable;
+        self.state = R1State::Stable;
         self.note(Level::Info, "Initial resource acquisition complete (we settled)".into());
         if !self.mine.has_local() && !self.theirs().has_local() {
             self.acquire_local();
@@ -715,11 +719,11 @@ impl R1 {
 
     fn acquire_local(&mut self) {
         self.mine = self.mine.plus(Holding::Local);
-        self.steps.push_back(Step::Want(Holding::Local, true));
-        self.add_task(Task::Own);
+        self.steps.push_back(R1Step::Want(Holding::Local, true));
+        self.add_task(PendingMessage::Own);
     }
 
-    fn fail_back(&mut self, view: &View<'_>) {
+    fn fail_back(&mut self, view: &R1View<'_>) {
         let allowed = (self.failback != AutoFailback::Off || breakage::is(Breakage::FailbackAlways))
             && !breakage::is(Breakage::NoFailback);
         if self.legacy.speaks
@@ -753,7 +757,7 @@ impl R1 {
 
     // ---- death, heal, leave -------------------------------------------------------------------------------------
 
-    fn take_everything(&mut self, tasks: &[Task]) {
+    fn take_everything(&mut self, tasks: &[PendingMessage]) {
         self.forget_requests();
         self.theirs = Some(Holding::None);
         self.other_stable = true;
@@ -763,23 +767,23 @@ impl R1 {
         self.doubt = Holding::None;
         self.handover = Handover::Idle;
         self.mine = Holding::All;
-        self.steps.push_back(Step::Want(Holding::All, true));
+        self.steps.push_back(R1Step::Want(Holding::All, true));
         for &task in tasks {
             self.add_task(task);
         }
     }
 
     /// Returns false if something still moves and the leave must wait.
-    fn begin_leaving(&mut self, view: &View<'_>) -> bool {
-        if matches!(self.state, State::Leaving | State::Left) {
+    fn begin_leaving(&mut self, view: &R1View<'_>) -> bool {
+        if matches!(self.state, R1State::Leaving | R1State::Left) {
             return true;
         }
         let moving = self.handover != Handover::Idle || !self.tasks.is_empty();
-        if self.state != State::Init && (moving || !view.groups.at_rest(Holding::All)) {
+        if self.state != R1State::Init && (moving || !view.groups.at_rest(Holding::All)) {
             return false;
         }
-        let spoke = self.state != State::Init || self.is_renewed;
-        self.state = State::Leaving;
+        let spoke = self.state != R1State::Init || self.is_reloaded;
+        self.state = R1State::Leaving;
         self.mine = Holding::None;
         self.fence = Fence::Idle;
         self.forget_requests();
@@ -794,26 +798,26 @@ impl R1 {
             self.say_holdings(false, Some("shutdown"));
         }
         let stopped = if breakage::is(Breakage::NoStopOnLeave) { Holding::None } else { Holding::All };
-        self.steps.push_back(Step::Want(stopped, false));
+        self.steps.push_back(R1Step::Want(stopped, false));
         true
     }
 
     /// Begins an ordered leave when nothing moves any more, and ends it when everything is stopped.
-    pub fn leaving_goes_on(&mut self, view: &View<'_>) {
-        if self.leave.is_some() && self.state != State::Leaving {
+    pub fn leaving_goes_on(&mut self, view: &R1View<'_>) {
+        if self.leave.is_some() && self.state != R1State::Leaving {
             self.begin_leaving(view);
             return;
         }
-        if self.state != State::Leaving {
+        if self.state != R1State::Leaving {
             return;
         }
         let planted = breakage::is(Breakage::NoStopOnLeave);
         let released = view.groups.released(Holding::All) || planted;
-        let stuck = view.groups.at_rest(Holding::All) && view.groups.stuck(Holding::All);
+        let stuck = view.groups.at_rest(Holding::All) && view.groups.stop_failed(Holding::All);
         if !released && !stuck {
             return;
         }
-        self.state = State::Left;
+        self.state = R1State::Left;
         if released {
             self.note(Level::Info, "All HA resources relinquished.".into());
             if !breakage::is(Breakage::NoShutdownNotice) {
@@ -834,30 +838,30 @@ impl R1 {
                 },
             );
         }
-        self.steps.push_back(Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
+        self.steps.push_back(R1Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
     }
 
     // ---- helpers ------------------------------------------------------------------------------------------------
 
-    fn add_task(&mut self, task: Task) {
+    fn add_task(&mut self, task: PendingMessage) {
         if !self.tasks.contains(&task) {
             self.tasks.push(task);
         }
     }
 
-    fn tasks_go_on(&mut self, view: &View<'_>) {
-        let done = |task: &mut Task| match *task {
-            Task::MachDown => view.groups.acquired(Holding::Foreign),
-            Task::Own => view.groups.acquired(Holding::Local),
-            Task::Left(set) => view.groups.acquired(set),
-            Task::Yield(set) => view.groups.at_rest(set),
+    fn tasks_go_on(&mut self, view: &R1View<'_>) {
+        let done = |task: &mut PendingMessage| match *task {
+            PendingMessage::MachDown => view.groups.acquired(Holding::Foreign),
+            PendingMessage::Own => view.groups.acquired(Holding::Local),
+            PendingMessage::Left(set) => view.groups.acquired(set),
+            PendingMessage::Yield(set) => view.groups.at_rest(set),
         };
-        let ready: Vec<Task> = self.tasks.extract_if(.., done).collect();
+        let ready: Vec<PendingMessage> = self.tasks.extract_if(.., done).collect();
         for task in &ready {
             match *task {
-                Task::MachDown => {
+                PendingMessage::MachDown => {
                     self.note(Level::Info, "mach_down takeover complete.".into());
-                    let body = Resource {
+                    let body = ResourceMessage {
                         hold: Holding::Foreign,
                         full: false,
                         stable: None,
@@ -865,29 +869,29 @@ impl R1 {
                     };
                     self.say(Body::Resource(body));
                 }
-                Task::Own => {
+                PendingMessage::Own => {
                     self.note(Level::Info, "Local Resource acquisition completed.".into());
                     self.say_holdings(true, Some("req_our_resources()"));
                 }
-                Task::Left(set) => {
+                PendingMessage::Left(set) => {
                     self.say(Body::AskResources { hold: set, step: AskStep::Done });
                     self.say_holdings(true, None);
                 }
-                Task::Yield(_) => self.say_holdings(true, None),
+                PendingMessage::Yield(_) => self.say_holdings(true, None),
             }
         }
         if ready.is_empty() || !self.tasks.is_empty() {
             return;
         }
-        if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
+        if matches!(self.state, R1State::Starting | R1State::BothStarting | R1State::Received) {
             self.settle_at = None;
-            self.state = State::Stable;
+            self.state = R1State::Stable;
             self.say_holdings(true, None);
         }
         self.fail_back(view);
     }
 
-    fn abandon_orders(&mut self, view: &View<'_>, why: &str) {
+    fn abandon_orders(&mut self, view: &R1View<'_>, why: &str) {
         let text = format!("{} {why} meanwhile", view.name());
         self.end_wish(&text);
         if let Some((order, set, _)) = self.takeover.take() {
@@ -914,14 +918,14 @@ impl R1 {
     }
 
     fn answer(&mut self, order: OrderId, answer: Answer) {
-        self.steps.push_back(Step::Answer(order, answer));
+        self.steps.push_back(R1Step::Answer(order, answer));
     }
 
     fn say(&mut self, body: Body) {
         if !self.is_spoken(&body) {
             return;
         }
-        self.steps.push_back(Step::Say(body));
+        self.steps.push_back(R1Step::Say(body));
     }
 
     /// Announces our holdings; when we become stable, the peer answers with its own.
@@ -935,13 +939,17 @@ impl R1 {
     fn say_holdings(&mut self, stable: bool, info: Option<&str>) {
         // `stable` promises that nothing is being handed over: the peer then ends its own half.
         let stable = stable && self.handover == Handover::Idle;
-        let resource =
-            Resource { hold: self.mine, full: true, stable: Some(stable), info: info.map(String::from) };
+        let resource = ResourceMessage {
+            hold: self.mine,
+            full: true,
+            stable: Some(stable),
+            info: info.map(String::from),
+        };
         self.say(Body::Resource(resource));
     }
 
     fn note(&mut self, level: Level, text: String) {
-        self.steps.push_back(Step::Note(level, text));
+        self.steps.push_back(R1Step::Note(level, text));
     }
 }
 

@@ -16,22 +16,22 @@ pub const PINGS_MAX: usize = 64;
 
 /// The whole checked configuration of one R1 cluster, as seen from one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct R1Plan {
     /// `cluster`; informative. Default `linux-ha`.
     pub cluster: String,
     /// The one or two configured nodes, in the order of `ha.cf`, lower case.
     pub nodes: Vec<String>,
     pub me: NodeIndex,
     /// When a node is late, silent, or dead.
-    pub timing: Timing,
+    pub timing: R1Timing,
     /// Whether groups return to their preferred node.
     pub auto_failback: AutoFailback,
     /// The links, one per link name, in the order of `ha.cf`.
-    pub links: Vec<Link>,
+    pub links: Vec<R1Link>,
     /// The ping nodes and groups.
-    pub pings: Vec<Ping>,
+    pub pings: Vec<PingNode>,
     /// The groups, in the order of `haresources`.
-    pub groups: Vec<Group>,
+    pub groups: Vec<R1Group>,
     /// How frames are written.
     pub framing: FramingPlan,
     /// Where this node's generation comes from.
@@ -41,7 +41,7 @@ pub struct Plan {
     /// `realtime` and `rtprio`: whether the heart asks for SCHED_FIFO, and at which priority.
     pub realtime: Option<u8>,
     /// Limits of the agents' operations.
-    pub limits: Limits,
+    pub limits: R1Limits,
     /// `stonith`, `stonith_host`: the device that must reset a silent peer before its groups are taken over.
     pub fencing: Option<Fencing>,
     /// Whether this node yields to a peer that reaches more ping nodes: `respawn` of a program named `ipfail`. Never
@@ -53,7 +53,7 @@ pub struct Plan {
     pub watchdog: Option<String>,
 }
 
-impl Plan {
+impl R1Plan {
     /// The other node, if the cluster has two.
     #[must_use]
     pub fn peer(&self) -> Option<NodeIndex> {
@@ -72,7 +72,7 @@ impl Plan {
 
 /// The times of `ha.cf`, checked against each other (wire reference, section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct R1Timing {
     /// Interval between two beats.
     pub keepalive: Duration,
     /// Silence after which a node is late: a warning, nothing more.
@@ -97,24 +97,24 @@ pub enum AutoFailback {
 
 /// One path between the nodes: all media that share a link name (heartbeat names a link by its interface or device).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct R1Link {
     /// Interface or device, as in `ha.cf`.
     pub name: String,
     /// The media that carry it; never empty. A frame is sent over all of them.
-    pub media: Vec<Medium>,
+    pub media: Vec<R1Medium>,
 }
 
-impl Link {
+impl R1Link {
     /// Whether frames on this link have the classic framing (serial lines) instead of the netstring one (UDP).
     #[must_use]
     pub fn is_serial(&self) -> bool {
-        matches!(self.media.first(), Some(Medium::Serial { .. }))
+        matches!(self.media.first(), Some(R1Medium::Serial { .. }))
     }
 }
 
 /// One medium line of `ha.cf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Medium {
+pub enum R1Medium {
     /// `bcast IF`: UDP broadcast on an interface.
     Broadcast { interface: String, port: u16 },
     /// `mcast IF GROUP PORT TTL LOOP`, `mcast6` alike
@@ -144,7 +144,7 @@ pub enum Medium {
 
 /// A pseudo node that answers to ICMP echo. Its loss informs the administrator; it never causes a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ping {
+pub struct PingNode {
     /// The address of a `ping` node, the name of a `ping_group`.
     pub name: String,
     /// Alive if any of these answers.
@@ -175,14 +175,14 @@ pub enum GenerationSource {
 
 /// How long an agent's operation may take before it is killed. Not in `ha.cf`; heartbeat has no limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct R1Limits {
     pub start: Duration,
     pub stop: Duration,
     /// Limit of a status operation.
     pub status: Duration,
 }
 
-impl Default for Limits {
+impl Default for R1Limits {
     fn default() -> Self {
         Self {
             start: Duration::from_secs(300),
@@ -223,7 +223,7 @@ pub struct Client {
 
 /// Resources that move together: one line of `haresources`. Started left to right, stopped right to left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct R1Group {
     /// The preferred node: the line's first word.
     pub node: NodeIndex,
     /// The group's name: the line's first resource as written (heartbeat's key).

@@ -9,10 +9,10 @@ use alloc::{
     vec::Vec,
 };
 
-use super::message::Message;
+use super::message::R1Message;
 use crate::model::{
     breakage::{self, Breakage},
-    identity::Heard,
+    identity::LastHeard,
     time::{Duration, Instant},
 };
 
@@ -36,10 +36,10 @@ pub const ACK_EVERY: u64 = 10;
 
 /// What we sent: the counter, and the history from which it can be sent again.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct SentHistory {
     last: u64,
     /// Oldest first, numbers without a gap.
-    history: VecDeque<(Message, Option<Instant>)>,
+    history: VecDeque<(R1Message, Option<Instant>)>,
     /// When frames were sent again in the last second; with the refusals never more than [`REXMIT_PER_SECOND`].
     answered: VecDeque<Instant>,
     /// When requests were refused in the last second: never more than [`REFUSALS_PER_SECOND`].
@@ -48,14 +48,14 @@ pub struct Sent {
 
 /// An answer to a request for retransmission.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum RexmitAnswer {
     /// Send this message again.
-    Send(Box<Message>),
+    Send(Box<R1Message>),
     /// Say that this number is no longer available, with heartbeat's reason.
     Refuse(u64, &'static str),
 }
 
-impl Sent {
+impl SentHistory {
     /// Takes the number for the next message.
     pub const fn next(&mut self) -> u64 {
         self.last += 1;
@@ -69,7 +69,7 @@ impl Sent {
     }
 
     /// Keeps a numbered message for retransmission.
-    pub fn keep(&mut self, message: Message) {
+    pub fn keep(&mut self, message: R1Message) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
@@ -79,7 +79,7 @@ impl Sent {
     /// Answers a request for the numbers `first` to `last`: at most [`REXMIT_PER_REQUEST`], at most
     /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`. Acknowledged messages are sent again, too: an
     /// acknowledgement may be a recording, and a peer does not ask for messages it has.
-    pub fn again(&mut self, now: Instant, first: u64, last: u64, pause: Duration) -> Vec<Again> {
+    pub fn again(&mut self, now: Instant, first: u64, last: u64, pause: Duration) -> Vec<RexmitAnswer> {
         let mut answers = Vec::new();
         let lowest = self.last + 1 - self.history.len() as u64;
         for seq in (first.max(1)..=last).take(REXMIT_PER_REQUEST) {
@@ -94,7 +94,7 @@ impl Sent {
             };
             if let Some(reason) = refusal {
                 if spend(&mut self.refused, REFUSALS_PER_SECOND, now) {
-                    answers.push(Again::Refuse(seq, reason));
+                    answers.push(RexmitAnswer::Refuse(seq, reason));
                 }
                 continue;
             }
@@ -107,7 +107,7 @@ impl Sent {
                     break;
                 }
                 *sent = Some(now);
-                answers.push(Again::Send(Box::new(message.clone())));
+                answers.push(RexmitAnswer::Send(Box::new(message.clone())));
             }
         }
         answers
@@ -128,7 +128,7 @@ fn spend(answers: &mut VecDeque<Instant>, most: usize, now: Instant) -> bool {
 
 /// The result of checking a frame's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum NumberVerdict {
     /// New. `lost` numbers were skipped before it and will be asked for.
     New { lost: u64 },
     /// New, after a gap too large to repair.
@@ -146,11 +146,11 @@ pub enum Verdict {
 
 /// A request for this number is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask(pub u64);
+pub struct RexmitRequest(pub u64);
 
 /// State of reception from the peer: its generation, the newest number, the missing ones.
 #[derive(Debug)]
-pub struct Received {
+pub struct PeerSequence {
     /// The highest generation heard, also before our own restart.
     generation: Option<u64>,
     /// The highest number heard of that generation before our own restart.
@@ -179,7 +179,7 @@ struct Missing {
 
 /// The result of checking a frame's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum GenerationVerdict {
     /// Lower than one heard before, or heard before our own restart: a replay, or a machine whose state went back in
     /// time.
     Replayed {
@@ -194,10 +194,10 @@ pub enum Life {
     Restarted,
 }
 
-impl Received {
+impl PeerSequence {
     /// `remembered` is what was heard before our own restart; `random` spreads the acknowledgements.
     #[must_use]
-    pub fn new(remembered: Option<Heard>, random: u64) -> Self {
+    pub fn new(remembered: Option<LastHeard>, random: u64) -> Self {
         Self {
             generation: remembered.map(|heard| heard.generation),
             before: remembered.map_or(0, |heard| heard.number),
@@ -226,23 +226,25 @@ impl Received {
 
     /// The newest heard, also before our own restart.
     #[must_use]
-    pub fn heard(&self) -> Option<Heard> {
+    pub fn heard(&self) -> Option<LastHeard> {
         let number = if self.met { self.last } else { self.before };
-        self.generation.map(|generation| Heard { generation, number })
+        self.generation.map(|generation| LastHeard { generation, number })
     }
 
     /// Checks a frame's generation. For the first frame of a generation known from before our restart, it also checks
     /// the number. Changes nothing.
     #[must_use]
-    pub fn life(&self, generation: u64, seq: u64) -> Life {
+    pub fn check_generation(&self, generation: u64, seq: u64) -> GenerationVerdict {
         match self.generation {
-            Some(known) if generation == known && !self.met && seq <= self.before => Life::Replayed { known },
-            Some(known) if generation < known && !breakage::is(Breakage::OldGenerationAccepted) => {
-                Life::Replayed { known }
+            Some(known) if generation == known && !self.met && seq <= self.before => {
+                GenerationVerdict::Replayed { known }
             }
-            Some(known) if generation == known && self.met => Life::Same,
-            Some(_) if self.met => Life::Restarted,
-            _ => Life::First,
+            Some(known) if generation < known && !breakage::is(Breakage::OldGenerationAccepted) => {
+                GenerationVerdict::Replayed { known }
+            }
+            Some(known) if generation == known && self.met => GenerationVerdict::Same,
+            Some(_) if self.met => GenerationVerdict::Restarted,
+            _ => GenerationVerdict::First,
         }
     }
 
@@ -258,18 +260,18 @@ impl Received {
 
     /// Checks a number and records it. `random` (any value) spreads the first request between [`REXMIT_DELAY_MIN`] and
     /// `delay_max`.
-    pub fn number(&mut self, now: Instant, seq: u64, delay_max: Duration, random: u64) -> Verdict {
+    pub fn number(&mut self, now: Instant, seq: u64, delay_max: Duration, random: u64) -> NumberVerdict {
         if self.last == 0 || self.last.checked_add(1) == Some(seq) {
             self.last = seq;
             self.acknowledge(seq);
-            return Verdict::New { lost: 0 };
+            return NumberVerdict::New { lost: 0 };
         }
         if seq == self.last {
-            return Verdict::Duplicate;
+            return NumberVerdict::Duplicate;
         }
         if seq < self.last {
             if self.missing.remove(&seq).is_none() {
-                return Verdict::Old;
+                return NumberVerdict::Old;
             }
             let closed = self.missing.is_empty();
             if closed {
@@ -277,7 +279,7 @@ impl Received {
                 let over = (self.last % ACK_EVERY + ACK_EVERY - self.ack_digit) % ACK_EVERY;
                 self.acknowledge(self.last.saturating_sub(over));
             }
-            return Verdict::Late { closed };
+            return NumberVerdict::Late { closed };
         }
         let lost = seq - self.last - 1;
         let mut first = self.last + 1;
@@ -287,7 +289,7 @@ impl Received {
             first = first.max(seq.saturating_sub(RECENT));
         } else if lost > GAP_MAX || self.missing.len() as u64 + lost > GAP_MAX {
             self.missing.clear();
-            return Verdict::NewAfterFlood;
+            return NumberVerdict::NewAfterFlood;
         }
         let spread = delay_max.saturating_sub(REXMIT_DELAY_MIN).as_millis().max(1);
         for number in first..seq {
@@ -296,7 +298,7 @@ impl Received {
             let ask = now + floor + Duration::from_millis(wait);
             self.missing.insert(number, Missing { noticed: now, ask });
         }
-        Verdict::New { lost }
+        NumberVerdict::New { lost }
     }
 
     fn acknowledge(&mut self, seq: u64) {
@@ -323,7 +325,7 @@ impl Received {
 
     /// The next request that is due; it is repeated after `delay_max` until the frame arrives. The number of requests
     /// per second does not exceed the answers that the peer allows.
-    pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
+    pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<RexmitRequest> {
         if now >= self.second + Duration::from_secs(1) {
             (self.second, self.budget) = (now, REXMIT_PER_SECOND);
         }
@@ -334,7 +336,7 @@ impl Received {
         let (&seq, missing) = self.missing.iter_mut().find(|(_, missing)| now >= missing.ask)?;
         self.budget -= 1;
         missing.ask = now + delay_max.max(Duration::from_millis(1));
-        Some(Ask(seq))
+        Some(RexmitRequest(seq))
     }
 
     /// Gives up the numbers that were missing for `patience` (the peer may not hear us) and returns how many those are.
@@ -368,8 +370,8 @@ mod tests {
     const T: Instant = Instant::from_millis(1000);
     const DELAY: Duration = Duration::from_millis(250);
 
-    fn received() -> Received {
-        let mut peer = Received::new(None, 3);
+    fn received() -> PeerSequence {
+        let mut peer = PeerSequence::new(None, 3);
         peer.begin(7);
         peer
     }
@@ -377,40 +379,40 @@ mod tests {
     #[test]
     fn numbers_at_both_ends_do_no_harm() {
         for digit in 0..ACK_EVERY {
-            let mut peer = Received::new(None, digit);
+            let mut peer = PeerSequence::new(None, digit);
             peer.begin(7);
             for seq in [1, 3, 2, u64::MAX - 1, u64::MAX, u64::MAX, 0, 5, u64::MAX - 2] {
                 peer.number(T, seq, DELAY, 1);
             }
-            assert_eq!(peer.number(T, u64::MAX, DELAY, 0), Verdict::Duplicate);
+            assert_eq!(peer.number(T, u64::MAX, DELAY, 0), NumberVerdict::Duplicate);
         }
     }
 
     #[test]
     fn gaps_are_noticed_asked_for_and_closed() {
         let mut peer = received();
-        assert_eq!(peer.number(T, 1, DELAY, 0), Verdict::New { lost: 0 });
-        assert_eq!(peer.number(T, 4, DELAY, 0), Verdict::New { lost: 2 });
+        assert_eq!(peer.number(T, 1, DELAY, 0), NumberVerdict::New { lost: 0 });
+        assert_eq!(peer.number(T, 4, DELAY, 0), NumberVerdict::New { lost: 2 });
         assert_eq!(peer.ask(T, DELAY), None, "a swapped frame gets 50 ms to arrive by itself");
         let later = T + DELAY;
-        assert_eq!(peer.ask(later, DELAY), Some(Ask(2)));
-        assert_eq!(peer.ask(later, DELAY), Some(Ask(3)));
+        assert_eq!(peer.ask(later, DELAY), Some(RexmitRequest(2)));
+        assert_eq!(peer.ask(later, DELAY), Some(RexmitRequest(3)));
         assert_eq!(peer.ask(later, DELAY), None);
-        assert_eq!(peer.number(later, 3, DELAY, 0), Verdict::Late { closed: false });
-        assert_eq!(peer.number(later, 3, DELAY, 0), Verdict::Old);
-        assert_eq!(peer.ask(later + DELAY, DELAY), Some(Ask(2)), "asked again until it comes");
-        assert_eq!(peer.number(later, 2, DELAY, 0), Verdict::Late { closed: true });
+        assert_eq!(peer.number(later, 3, DELAY, 0), NumberVerdict::Late { closed: false });
+        assert_eq!(peer.number(later, 3, DELAY, 0), NumberVerdict::Old);
+        assert_eq!(peer.ask(later + DELAY, DELAY), Some(RexmitRequest(2)), "asked again until it comes");
+        assert_eq!(peer.number(later, 2, DELAY, 0), NumberVerdict::Late { closed: true });
         assert_eq!(peer.deadline(), None);
-        assert_eq!(peer.number(later, 4, DELAY, 0), Verdict::Duplicate);
+        assert_eq!(peer.number(later, 4, DELAY, 0), NumberVerdict::Duplicate);
     }
 
     #[test]
     fn a_flood_of_losses_is_forgotten() {
         let mut peer = received();
         peer.number(T, 1, DELAY, 0);
-        assert_eq!(peer.number(T, GAP_MAX + 3, DELAY, 0), Verdict::NewAfterFlood);
+        assert_eq!(peer.number(T, GAP_MAX + 3, DELAY, 0), NumberVerdict::NewAfterFlood);
         assert_eq!(peer.deadline(), None);
-        assert_eq!(peer.number(T, GAP_MAX + 4, DELAY, 0), Verdict::New { lost: 0 });
+        assert_eq!(peer.number(T, GAP_MAX + 4, DELAY, 0), NumberVerdict::New { lost: 0 });
     }
 
     #[test]
@@ -434,26 +436,33 @@ mod tests {
 
     #[test]
     fn generations_only_grow() {
-        let before = Heard { generation: 5, number: 9 };
-        let mut peer = Received::new(Some(before), 0);
-        assert_eq!(peer.life(4, 99), Life::Replayed { known: 5 });
-        assert_eq!(peer.life(5, 9), Life::Replayed { known: 5 }, "heard before our restart");
+        let before = LastHeard { generation: 5, number: 9 };
+        let mut peer = PeerSequence::new(Some(before), 0);
+        assert_eq!(peer.check_generation(4, 99), GenerationVerdict::Replayed { known: 5 });
         assert_eq!(
-            (peer.heard(), peer.life(5, 10)),
-            (Some(before), Life::First),
+            peer.check_generation(5, 9),
+            GenerationVerdict::Replayed { known: 5 },
+            "heard before our restart"
+        );
+        assert_eq!(
+            (peer.heard(), peer.check_generation(5, 10)),
+            (Some(before), GenerationVerdict::First),
             "it may have run all along"
         );
         peer.begin(5);
         peer.number(T, 10, DELAY, 0);
-        assert_eq!(peer.heard(), Some(Heard { generation: 5, number: 10 }));
-        assert_eq!((peer.life(5, 9), peer.life(6, 1)), (Life::Same, Life::Restarted));
+        assert_eq!(peer.heard(), Some(LastHeard { generation: 5, number: 10 }));
+        assert_eq!(
+            (peer.check_generation(5, 9), peer.check_generation(6, 1)),
+            (GenerationVerdict::Same, GenerationVerdict::Restarted)
+        );
     }
 
-    fn sent(count: u64) -> Sent {
-        let mut sent = Sent::default();
+    fn sent(count: u64) -> SentHistory {
+        let mut sent = SentHistory::default();
         for _ in 0..count {
             let seq = sent.next();
-            let mut message = Message::new(Body::Starting, String::from("a"));
+            let mut message = R1Message::new(Body::Starting, String::from("a"));
             message.seq = Some(seq);
             sent.keep(message);
         }
@@ -463,10 +472,12 @@ mod tests {
     #[test]
     fn requests_are_answered_within_bounds() {
         let mut ours = sent(600);
-        assert_eq!(ours.again(T, 50, 50, DELAY), [Again::Refuse(50, "seqno too low")]);
-        assert_eq!(ours.again(T, 600, 600, DELAY), [Again::Refuse(600, "seqno not found")]);
+        assert_eq!(ours.again(T, 50, 50, DELAY), [RexmitAnswer::Refuse(50, "seqno too low")]);
+        assert_eq!(ours.again(T, 600, 600, DELAY), [RexmitAnswer::Refuse(600, "seqno not found")]);
         assert_eq!(ours.again(T, 601, u64::MAX, DELAY), []);
-        let Again::Send(message) = ours.again(T, 101, 101, DELAY).remove(0) else { panic!("not sent") };
+        let RexmitAnswer::Send(message) = ours.again(T, 101, 101, DELAY).remove(0) else {
+            panic!("not sent")
+        };
         assert_eq!(message.seq, Some(101));
         assert_eq!(ours.again(T, 101, 101, DELAY), [], "not twice within the pause");
     }

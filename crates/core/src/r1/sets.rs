@@ -3,9 +3,9 @@
 use alloc::{collections::VecDeque, format, vec::Vec};
 use core::ops::{Deref, DerefMut};
 
-use super::plan::{Group, Plan};
+use super::plan::{R1Group, R1Plan};
 use crate::{
-    group::{Groups, Limits, Member, Restarts, Spec},
+    group::{GroupMember, GroupSpec, Groups, OperationLimits, RestartPolicy},
     model::{
         action::Action,
         holding::Holding,
@@ -24,9 +24,9 @@ pub struct Sets {
 impl Sets {
     /// All groups stopped, except these resources: an earlier daemon start left them running and could not stop them.
     #[must_use]
-    pub fn new(plan: &Plan, stuck: &[ResourceId]) -> Self {
+    pub fn new(plan: &R1Plan, stop_failed: &[ResourceId]) -> Self {
         Self {
-            groups: Groups::new(plan.groups.iter().map(|group| spec(plan, group)).collect(), stuck),
+            groups: Groups::new(plan.groups.iter().map(|group| spec(plan, group)).collect(), stop_failed),
             local: plan.groups.iter().map(|group| group.node == plan.me).collect(),
         }
     }
@@ -55,8 +55,8 @@ impl Sets {
 
     /// Whether a stop in the set failed and the resource may still run.
     #[must_use]
-    pub fn stuck(&self, set: Holding) -> bool {
-        self.of(set).any(|group| self.is_stuck(group))
+    pub fn stop_failed(&self, set: Holding) -> bool {
+        self.of(set).any(|group| self.is_stop_failed(group))
     }
 
     /// Whether nothing of the set is being started or stopped.
@@ -102,13 +102,14 @@ impl DerefMut for Sets {
 }
 
 /// The agent line of a group, as in heartbeat's scripts: the preferred node, then all resources.
-fn spec(plan: &Plan, Group { node, key, resources }: &Group) -> Spec {
+fn spec(plan: &R1Plan, R1Group { node, key, resources }: &R1Group) -> GroupSpec {
     let texts: Vec<&str> = resources.iter().map(|resource| resource.text.as_str()).collect();
-    let limits = Limits { start: plan.limits.start, stop: plan.limits.stop, status: plan.limits.status };
-    Spec {
+    let limits =
+        OperationLimits { start: plan.limits.start, stop: plan.limits.stop, status: plan.limits.status };
+    GroupSpec {
         key: key.clone(),
         line: format!("{} {}", plan.nodes[node.0], texts.join(" ")),
-        members: resources.iter().map(|resource| Member::new(resource, resources, limits)).collect(),
-        restarts: Restarts::NONE,
+        members: resources.iter().map(|resource| GroupMember::new(resource, resources, limits)).collect(),
+        restarts: RestartPolicy::NONE,
     }
 }

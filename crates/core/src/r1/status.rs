@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::ownership;
 use crate::{
-    group::Phase,
+    group::GroupPhase,
     liveness::Liveness,
     model::status::{Frames, Waiting},
 };
 
 /// The cluster as one node sees it. Times are seconds before the moment of the question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct R1Status {
     /// The cluster name: `cluster` of `ha.cf`.
     pub cluster: String,
     /// Always `r1` for this type.
@@ -23,7 +23,7 @@ pub struct Status {
     pub guard: Cow<'static, str>,
     pub node: String,
     /// Phase of the ownership rules.
-    pub state: ownership::State,
+    pub state: ownership::R1State,
     /// The transition in progress, in words.
     pub transition: Option<Cow<'static, str>>,
     /// A planned hand-over that waits, and why.
@@ -36,12 +36,12 @@ pub struct Status {
     /// Seconds since the daemon's start.
     pub uptime: f64,
     /// This node and its peer.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<R1NodeStatus>,
     /// The links, in the order of `ha.cf`.
-    pub links: Vec<Link>,
-    pub pings: Vec<Ping>,
+    pub links: Vec<R1LinkStatus>,
+    pub pings: Vec<R1PingStatus>,
     /// The groups, in the order of `haresources`.
-    pub groups: Vec<Group>,
+    pub groups: Vec<R1GroupStatus>,
     /// For each living node: the takeover that would follow if it fell silent now.
     pub forecasts: Vec<Forecast>,
     /// Present troubles in words; empty when all is well.
@@ -56,7 +56,7 @@ pub struct Status {
 
 /// One node in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
+pub struct R1NodeStatus {
     pub name: String,
     /// Its liveness; this node itself is always alive.
     pub liveness: Liveness,
@@ -77,7 +77,7 @@ pub struct Node {
 
 /// One link in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Link {
+pub struct R1LinkStatus {
     pub name: String,
     /// Why it cannot carry frames, judged from this machine alone; absent when it can.
     pub down: Option<String>,
@@ -89,7 +89,7 @@ pub struct Link {
 
 /// One ping node or ping group in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ping {
+pub struct R1PingStatus {
     /// Address or group name.
     pub name: String,
     pub liveness: Liveness,
@@ -97,7 +97,7 @@ pub struct Ping {
 
 /// One group in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
+pub struct R1GroupStatus {
     /// Its name: the first resource as written.
     pub key: String,
     /// Its resources as written.
@@ -107,7 +107,7 @@ pub struct Group {
     /// The node that runs it; absent when none is known to.
     pub owner: Option<String>,
     /// Its phase on this node.
-    pub phase: Phase,
+    pub phase: GroupPhase,
     /// Seconds since this owner has it.
     pub since: Option<f64>,
     /// Seconds for which it was last without an owner.

@@ -4,7 +4,7 @@ use locum_core::{
     framing::frame::{self, Framing},
     model::{holding::Holding, time::Duration},
     r1::{
-        message::{AskStep, Body, Message, NodeState, Resource, Status as Beat},
+        message::{AskStep, Body, NodeState, R1Message, ResourceMessage, StatusMessage as Beat},
         plan::AutoFailback,
     },
 };
@@ -57,7 +57,7 @@ impl Beside {
 
     pub(crate) fn say(&mut self, body: Body) {
         self.seq += 1;
-        let mut message = Message::new(body, "a");
+        let mut message = R1Message::new(body, "a");
         message.src_uuid = Some(uuid(0));
         message.seq = Some(self.seq);
         message.generation = Some(self.generation);
@@ -69,7 +69,7 @@ impl Beside {
 
     /// a has settled and holds this, in its own view.
     pub(crate) fn hold(&mut self, hold: Holding) {
-        self.say(Body::Resource(Resource { hold, full: true, stable: Some(true), info: None }));
+        self.say(Body::Resource(ResourceMessage { hold, full: true, stable: Some(true), info: None }));
     }
 
     /// a takes the set that b offers, in b's view, and then holds `holds`.
@@ -98,7 +98,7 @@ impl Beside {
         }
         let mut asked = Vec::new();
         for (to, link, bytes) in std::mem::take(&mut self.pair.recorded) {
-            let message = Message::parse(&frame::authenticate(&bytes, &keys()).expect("authentic"));
+            let message = R1Message::parse(&frame::authenticate(&bytes, &keys()).expect("authentic"));
             if let Body::AskResources { hold, step } = message.expect("a message").body
                 && (to, link.0) == (0, 0)
             {

@@ -6,7 +6,7 @@
 use std::{fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use locum_core::{
-    config::{self, Checked, Files},
+    config::{self, CheckedHaFiles, HaFiles},
     model::keys::Keys,
 };
 
@@ -69,11 +69,11 @@ pub(crate) fn read_text(name: &str) -> String {
 }
 
 /// The result of checking the three files of a configuration for a node.
-pub(crate) fn configuration(config: &str, node: &str) -> Checked {
+pub(crate) fn configuration(config: &str, node: &str) -> CheckedHaFiles {
     let [ha_cf, authkeys, haresources] =
         ["ha.cf", "authkeys", "haresources"].map(|file| read(&format!("configs/{config}/{file}")));
-    let files = Files { ha_cf: Some(&ha_cf), authkeys: Some(&authkeys), haresources: Some(&haresources) };
-    config::check(&files, node, &config::Options::default())
+    let files = HaFiles { ha_cf: Some(&ha_cf), authkeys: Some(&authkeys), haresources: Some(&haresources) };
+    config::check(&files, node, &config::CheckOptions::default())
 }
 
 /// The keys of a node.

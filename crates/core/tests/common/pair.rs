@@ -10,15 +10,15 @@ use locum_core::{
     model::{
         action::{Action, Operation},
         event::{Event, Outcome, Source, Ticket},
-        identity::{Heard, *},
-        keys::{Key, Keys, Method},
+        identity::{LastHeard, *},
+        keys::{AuthMethod, Key, Keys},
         logging::*,
         order::{Answer, Order, OrderId},
         resource::*,
         time::{Duration, Instant, Now},
     },
     r1::{
-        director::{Director, Identity},
+        director::{R1Director, R1Identity},
         message::Uuid,
         plan::*,
     },
@@ -30,8 +30,8 @@ pub(crate) const LINKS: usize = 2;
 /// Long enough for everything that happens at once, shorter than a beat.
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
 
-pub(crate) struct Node {
-    pub(crate) director: Director,
+pub(crate) struct PairNode {
+    pub(crate) director: R1Director,
     pub(crate) alive: bool,
     /// Texts of the running resources, in the order of their starts. They survive the daemon's end, but not a loss of
     /// power.
@@ -46,12 +46,12 @@ pub(crate) struct Node {
     pub(crate) frozen: Instant,
     life: u64,
     /// The newest heard of the peer, as stored on disk.
-    remembered: Option<Heard>,
+    remembered: Option<LastHeard>,
 }
 
 pub(crate) struct Pair {
     pub(crate) now: Instant,
-    pub(crate) nodes: [Node; 2],
+    pub(crate) nodes: [PairNode; 2],
     /// The cut directions, as `cut[from][link]`.
     pub(crate) cut: [[bool; LINKS]; 2],
     /// Frames lost, per thousand.
@@ -68,7 +68,7 @@ pub(crate) struct Pair {
     /// The resources that each node ran, whenever they changed.
     pub(crate) journal: Vec<(Instant, [Vec<String>; 2])>,
     pub(crate) quiet: bool,
-    plans: [Arc<Plan>; 2],
+    plans: [Arc<R1Plan>; 2],
     events: BTreeMap<(Instant, u64), Happening>,
     count: u64,
 }
@@ -78,8 +78,8 @@ enum Happening {
     Done { node: usize, life: u64, ticket: Ticket, resource: ResourceId, operation: Operation },
 }
 
-pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
-    let group = |node: usize, names: &[&str]| Group {
+pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<R1Plan> {
+    let group = |node: usize, names: &[&str]| R1Group {
         node: NodeIndex(node),
         key: names[0].into(),
         resources: names
@@ -92,15 +92,15 @@ pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
             })
             .collect(),
     };
-    let link = |name: &str| Link {
+    let link = |name: &str| R1Link {
         name: name.into(),
-        media: vec![Medium::Broadcast { interface: name.into(), port: 694 }],
+        media: vec![R1Medium::Broadcast { interface: name.into(), port: 694 }],
     };
-    Arc::new(Plan {
+    Arc::new(R1Plan {
         cluster: "linux-ha".into(),
         nodes: vec!["a".into(), "b".into()],
         me: NodeIndex(me),
-        timing: Timing {
+        timing: R1Timing {
             keepalive: Duration::from_millis(100),
             warntime: Duration::from_millis(500),
             deadtime: Duration::from_secs(1),
@@ -115,7 +115,7 @@ pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
         generation: GenerationSource::File,
         logging: Logging::default(),
         realtime: None,
-        limits: Limits::default(),
+        limits: R1Limits::default(),
         fencing: None,
         ipfail: false,
         clients: vec![],
@@ -125,7 +125,7 @@ pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
 
 pub(crate) fn keys() -> Keys {
     // Without a secret: tests can forge frames, and thousands of frames cost little.
-    Keys::new(1, vec![Key { number: 1, method: Method::Crc, secret: vec![] }]).expect("keys")
+    Keys::new(1, vec![Key { number: 1, method: AuthMethod::Crc, secret: vec![] }]).expect("keys")
 }
 
 pub(crate) const fn uuid(n: usize) -> Uuid {
@@ -138,7 +138,7 @@ impl Pair {
     }
 
     /// Each node with a plan of its own.
-    pub(crate) fn of(plans: [Arc<Plan>; 2]) -> Self {
+    pub(crate) fn of(plans: [Arc<R1Plan>; 2]) -> Self {
         let now = Instant::from_millis(1000);
         let nodes = [0, 1].map(|n| Self::boot(&plans[n], n, now, None));
         Self {
@@ -160,21 +160,21 @@ impl Pair {
         }
     }
 
-    fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<Heard>) -> Node {
+    fn boot(plan: &Arc<R1Plan>, n: usize, at: Instant, remembered: Option<LastHeard>) -> PairNode {
         Self::boot_as(plan, n, at, remembered, (uuid(n), at.as_millis()))
     }
 
     fn boot_as(
-        plan: &Arc<Plan>,
+        plan: &Arc<R1Plan>,
         n: usize,
         at: Instant,
-        peer_heard: Option<Heard>,
+        peer_heard: Option<LastHeard>,
         (uuid, generation): (Uuid, u64),
-    ) -> Node {
+    ) -> PairNode {
         let identity =
-            Identity { uuid, generation, peer_heard, stuck: Vec::new(), keeps: None, seed: n as u64 };
-        let director = Director::new(Arc::clone(plan), keys(), identity, now(at));
-        Node {
+            R1Identity { uuid, generation, peer_heard, stop_failed: Vec::new(), keeps: None, seed: n as u64 };
+        let director = R1Director::new(Arc::clone(plan), keys(), identity, now(at));
+        PairNode {
             director,
             alive: true,
             running: vec![],
@@ -216,7 +216,7 @@ impl Pair {
     }
 
     /// Starts the daemon with another plan.
-    pub(crate) fn power_on_with(&mut self, n: usize, plan: Arc<Plan>) {
+    pub(crate) fn power_on_with(&mut self, n: usize, plan: Arc<R1Plan>) {
         self.plans[n] = plan;
         self.power_on(n);
     }
@@ -252,7 +252,7 @@ impl Pair {
         self.nodes[n].answers.pop()
     }
 
-    pub(crate) fn status(&self, n: usize) -> locum_core::r1::status::Status {
+    pub(crate) fn status(&self, n: usize) -> locum_core::r1::status::R1Status {
         self.nodes[n].director.status(now(self.now))
     }
 
@@ -411,7 +411,7 @@ impl Pair {
                     self.nodes[n].notes.push(note.text);
                 }
                 // Its own generation, raised above the one that the other node has heard.
-                Action::Remember { member, .. } if member.place() == n => {}
+                Action::Remember { member, .. } if member.index() == n => {}
                 Action::Remember { heard, .. } => {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use locum_core::{
-    group::{FailedStop, Groups, KILL_LIMIT, Limits, Member, News, Phase, Restarts, Spec},
+    group::{
+        FailedStop, GroupEvent, GroupMember, GroupPhase, GroupSpec, Groups, KILL_LIMIT, OperationLimits,
+        RestartPolicy,
+    },
     model::{
         action::{Action, Operation},
         claim::{Ballot, Epoch},
@@ -27,21 +30,21 @@ pub(crate) fn epoch(round: u64) -> Option<Epoch> {
     Some(Ballot { round, node: MemberIndex(1) }.into())
 }
 
-pub(crate) fn spec(in_place: u32) -> Spec {
-    let member = |name: usize| Member {
+pub(crate) fn spec(in_place: u32) -> GroupSpec {
+    let member = |name: usize| GroupMember {
         text: format!("m{name}"),
         command: format!("m{name} x"),
         is_address: name == 0,
         is_carried: name == 0,
-        limits: Limits { start: SECOND * 60, stop: SECOND * 60, status: SECOND * 30 },
+        limits: OperationLimits { start: SECOND * 60, stop: SECOND * 60, status: SECOND * 30 },
         monitor_every: Some(EVERY),
         failed_stop: FailedStop::Ladder { terminate: TERMINATE },
     };
-    Spec {
+    GroupSpec {
         key: "web".into(),
         line: "web m0 m1 m2".into(),
         members: (0..MEMBERS).map(member).collect(),
-        restarts: Restarts { in_place, within: WITHIN },
+        restarts: RestartPolicy { in_place, within: WITHIN },
     }
 }
 
@@ -78,7 +81,7 @@ pub(crate) struct World {
     /// The epoch under which each member was started.
     pub(crate) epochs: [Option<Epoch>; MEMBERS],
     pub(crate) frozen: bool,
-    pub(crate) news: Vec<News>,
+    pub(crate) events: Vec<GroupEvent>,
     pub(crate) notes: Vec<String>,
     pub(crate) abandoned: Vec<Ticket>,
     pub(crate) out: VecDeque<Action>,
@@ -94,7 +97,7 @@ impl World {
             runs: [false; MEMBERS],
             epochs: [const { None }; MEMBERS],
             frozen: false,
-            news: Vec::new(),
+            events: Vec::new(),
             notes: Vec::new(),
             abandoned: Vec::new(),
             out: VecDeque::new(),
@@ -106,11 +109,14 @@ impl World {
         let mut world = Self::new(in_place);
         world.want(1);
         world.rest();
-        assert_eq!((world.phase(), world.news.split_off(0)), (Phase::Running, vec![News::Started(GROUP)]));
+        assert_eq!(
+            (world.phase(), world.events.split_off(0)),
+            (GroupPhase::Running, vec![GroupEvent::Started(GROUP)])
+        );
         world
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> GroupPhase {
         self.groups.phase(GROUP)
     }
 
@@ -133,7 +139,7 @@ impl World {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         self.groups.tick(self.now, &mut self.out);
-        self.look_at(self.phase() == Phase::Running);
+        self.look_at(self.phase() == GroupPhase::Running);
         assert!(self.groups.deadline().is_none_or(|at| at > self.now), "it wants to be woken at once");
     }
 
@@ -172,16 +178,16 @@ impl World {
                 other => panic!("{other:?}"),
             }
         }
-        while let Some(news) = self.groups.news() {
-            if matches!(news, News::Stopped(_) | News::Failed(_)) {
+        while let Some(news) = self.groups.next_event() {
+            if matches!(news, GroupEvent::Stopped(_) | GroupEvent::Failed(_)) {
                 assert_eq!(self.beliefs, [Belief::Down; MEMBERS], "said to be stopped");
                 assert_eq!(self.runs, [false; MEMBERS], "said to be stopped");
             }
-            if news == News::Started(GROUP) {
+            if news == GroupEvent::Started(GROUP) {
                 assert_eq!(self.beliefs, [Belief::Up; MEMBERS], "said to run");
                 assert!(self.epochs.iter().all(|epoch| *epoch == self.epochs[0]), "{:?}", self.epochs);
             }
-            self.news.push(news);
+            self.events.push(news);
         }
     }
 
@@ -265,7 +271,7 @@ impl World {
     }
 
     pub(crate) fn is_starting(&self) -> bool {
-        matches!(self.phase(), Phase::Starting(_))
+        matches!(self.phase(), GroupPhase::Starting(_))
     }
 
     /// Ends the oldest operation of this kind with this outcome.
@@ -320,7 +326,7 @@ impl World {
 pub(crate) fn restarts_with_all_that_stands_right_of_it() {
     let mut world = World::running(1);
     world.monitor(1, &Outcome::Failed("exit code 1".into()));
-    assert_eq!(world.news, [News::Restarting(GROUP)]);
+    assert_eq!(world.events, [GroupEvent::Restarting(GROUP)]);
     assert!(world.has_said("m1 failed: exit code 1; it is started again here (1 of 1 times within 600 s)"));
     world.end_one(Stop, 2, Outcome::Ok);
     world.end_one(Stop, 1, Outcome::Ok);
@@ -328,7 +334,7 @@ pub(crate) fn restarts_with_all_that_stands_right_of_it() {
         world.end_one(Status, member, Outcome::Ok);
         assert_eq!(world.end_one(Start, member, Outcome::Ok).epoch, epoch(1));
     }
-    assert_eq!(world.news, [News::Restarting(GROUP), News::Started(GROUP)]);
+    assert_eq!(world.events, [GroupEvent::Restarting(GROUP), GroupEvent::Started(GROUP)]);
     assert_eq!((world.groups.restarts(GROUP, world.now), world.asked()), (1, vec![]));
 }
 
@@ -339,15 +345,18 @@ pub(crate) fn one_failure_more_ends_it_here() {
             world.monitor(2, &outcome);
             world.rest();
         }
-        assert_eq!(world.phase(), Phase::Running);
+        assert_eq!(world.phase(), GroupPhase::Running);
         world.monitor(2, &outcome);
         world.rest();
-        assert_eq!((world.phase(), world.news.last()), (Phase::Stopped, Some(&News::Failed(GROUP))));
+        assert_eq!(
+            (world.phase(), world.events.last()),
+            (GroupPhase::Stopped, Some(&GroupEvent::Failed(GROUP)))
+        );
         assert_eq!(world.groups.failure(GROUP), Some(format!("m2: {outcome}").as_str()));
         // Wanted again, it starts with all counters cleared.
         world.want(2);
         world.rest();
-        assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 0));
+        assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (GroupPhase::Running, 0));
         assert!(world.epochs.iter().all(|under| *under == epoch(2)));
     }
 }
@@ -365,8 +374,8 @@ pub(crate) fn what_has_no_agent_here_fails_once_and_is_stopped() {
     world.end_one(Status, 1, missing());
     world.end_one(Stop, 1, missing());
     world.end_one(Stop, 0, Outcome::Ok);
-    assert_eq!((&world.news[..], world.asked()), (&[News::Failed(GROUP)][..], vec![]));
-    assert_eq!((world.phase(), world.notes.len()), (Phase::Stopped, 5), "{:#?}", world.notes);
+    assert_eq!((&world.events[..], world.asked()), (&[GroupEvent::Failed(GROUP)][..], vec![]));
+    assert_eq!((world.phase(), world.notes.len()), (GroupPhase::Stopped, 5), "{:#?}", world.notes);
 }
 
 /// The number of operations that failures without delay cause in `time`, if the group is wanted again after each
@@ -414,7 +423,7 @@ pub(crate) fn a_long_start_that_nobody_wants_is_ended() {
     for member in [1, 0] {
         world.end_one(Stop, member, Outcome::Ok);
     }
-    assert_eq!((&world.news[..], world.groups.deadline()), (&[News::Stopped(GROUP)][..], None));
+    assert_eq!((&world.events[..], world.groups.deadline()), (&[GroupEvent::Stopped(GROUP)][..], None));
     // A start that has already hung for longer is abandoned at once. If the group is wanted again, the start continues.
     let mut world = World::new(1);
     world.want(1);
@@ -445,6 +454,6 @@ pub(crate) fn a_stop_goes_down_the_ladder() {
     world.end_one(Terminate, 1, Outcome::Ok);
     world.end_one(Status, 1, Outcome::Ok);
     world.end_one(Stop, 0, Outcome::Ok);
-    assert_eq!(world.news, [News::Stopped(GROUP)]);
+    assert_eq!(world.events, [GroupEvent::Stopped(GROUP)]);
     assert!(world.has_said("stop of m1 failed: exit code 1; telling its processes to terminate"));
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::pair::{
-    Setup,
+    PairSetup,
     cluster::{self, CLIENT_SIDE, FIRST, LAN, SECOND, SERVICE},
     sample::Sample,
 };
@@ -13,7 +13,7 @@ use crate::{
     fault::Fault,
     process::Program,
     rack::Rack,
-    relay::Way,
+    relay::RelayDirection,
 };
 
 /// Stands in the row in place of the peer's name.
@@ -31,7 +31,10 @@ const PREFIX: u8 = 24;
 
 /// Measures the control row. Fails if the instruments do not show the overlap in any of `TRIES` attempts. An attempt
 /// that fails is reported to `tell`: a machine may be too busy for a second.
-pub(super) fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<(Sample, [Duration; 2]), Fault> {
+pub(super) fn measure(
+    setup: &PairSetup,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Sample, [Duration; 2]), Fault> {
     for _ in 1..TRIES {
         match attempt(setup)? {
             Ok(seen) => return Ok(seen),
@@ -42,9 +45,9 @@ pub(super) fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<(Samp
 }
 
 /// The sample and the relays' own delays. The inner error means that the instruments do not show the overlap.
-fn attempt(setup: &Setup) -> Result<Result<(Sample, [Duration; 2]), String>, Fault> {
+fn attempt(setup: &PairSetup) -> Result<Result<(Sample, [Duration; 2]), String>, Fault> {
     let mut rack = Rack::build(cluster::description(setup, None).relayed(1))?;
-    rack.watch(cluster::sight())?;
+    rack.watch(cluster::watch_spec())?;
     rack.add_address(FIRST, CLIENT_SIDE, SERVICE.into(), PREFIX)?;
     rack.run(FIRST, &Program::new(&["locum", &setup.web_server, "start"]), Duration::from_secs(10))?;
     let pages = || rack.look(|record| (record.pages.len() > 10).then_some(())).flatten();
@@ -62,7 +65,7 @@ fn attempt(setup: &Setup) -> Result<Result<(Sample, [Duration; 2]), String>, Fau
     let sample = cluster::sample(&rack, from);
     let right = |seen: Duration| seen.abs_diff(both) < TOLERANCE;
     if right(sample.two_hold) && right(sample.two_answer) {
-        let relay = rack.counters(LAN, FIRST, Way::FromNode)?;
+        let relay = rack.counters(LAN, FIRST, RelayDirection::FromNode)?;
         return Ok(Ok((sample, [relay.own_delay_median, relay.own_delay_p99])));
     }
     Ok(Err(format!(

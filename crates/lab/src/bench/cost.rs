@@ -3,18 +3,18 @@
 use std::{fs, time::Duration};
 
 use crate::pair::{
-    Peer, Setup,
-    cluster::{CLIENT, Cluster, FIRST, LAN, SECOND},
+    PairSetup, Peer,
+    cluster::{CLIENT, FIRST, LAN, PairCluster, SECOND},
 };
 use crate::{
     clock::{Moment, pause},
     fault::{Doing, Fault},
-    watch::Sight,
+    watch::WatchSpec,
 };
 
 /// CPU time and memory of the daemon of one node.
 #[derive(Clone, Debug)]
-pub struct Cost {
+pub struct PeerCost {
     pub peer: &'static str,
     /// The node's name; the first node owns the service.
     pub node: &'static str,
@@ -32,18 +32,18 @@ pub struct Cost {
 ///
 /// # Errors
 /// As [`run`](super::run).
-pub fn cost(peer: Peer, setup: &Setup, time: Duration) -> Result<[Cost; 2], Fault> {
-    let mut cluster = Cluster::started(peer, setup)?;
+pub fn cost(peer: Peer, setup: &PairSetup, time: Duration) -> Result<[PeerCost; 2], Fault> {
+    let mut cluster = PairCluster::started(peer, setup)?;
     // No probes: they would keep the nodes busy.
-    cluster.rack.watch(Sight { client: CLIENT.into(), network: LAN.into(), ..Sight::default() })?;
+    cluster.rack.watch(WatchSpec { client: CLIENT.into(), network: LAN.into(), ..WatchSpec::default() })?;
     let daemons = [cluster.daemon(FIRST)?, cluster.daemon(SECOND)?];
     let used = || -> Result<[Duration; 2], Fault> { Ok([used(&daemons[0])?, used(&daemons[1])?]) };
     let (from, before) = (Moment::now(), used()?);
     pause(time);
     let (time, after) = (Moment::now().since(from), used()?);
-    let of = |node: usize| -> Result<Cost, Fault> {
+    let of = |node: usize| -> Result<PeerCost, Fault> {
         let (resident, proportional) = memory(&daemons[node])?;
-        Ok(Cost {
+        Ok(PeerCost {
             peer: peer.name(),
             node: [FIRST, SECOND][node],
             processes: daemons[node].len(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Row;
+use super::BenchRow;
 use crate::pair::sample::Sample;
 
 /// Statistics of one measured time over many runs. All zero without a run.
@@ -40,9 +40,9 @@ impl Samples {
         scenario: &'static str,
         interval: Duration,
         detection: Duration,
-    ) -> Row {
+    ) -> BenchRow {
         let figures = |of: fn(&Sample) -> Duration| Figures::of(self.0.iter().map(of).collect());
-        Row {
+        BenchRow {
             peer,
             scenario,
             interval,

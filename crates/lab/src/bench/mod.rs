@@ -13,31 +13,31 @@ mod scenario;
 use std::time::Duration;
 
 pub use control::CONTROL;
-pub use cost::{Cost, cost};
+pub use cost::{PeerCost, cost};
 pub use figures::Figures;
-pub use scenario::Scenario;
+pub use scenario::BenchScenario;
 
 use crate::{
     clock::pause,
     fault::Fault,
-    pair::{Peer, Setup, cluster::Cluster},
+    pair::{PairSetup, Peer, cluster::PairCluster},
 };
 use figures::Samples;
 
 /// The peers, scenarios and number of runs to measure.
 #[derive(Clone, Debug)]
-pub struct Options {
-    pub setup: Setup,
+pub struct BenchOptions {
+    pub setup: PairSetup,
     pub peers: Vec<Peer>,
     /// The faults that are played with each peer.
-    pub scenarios: Vec<Scenario>,
+    pub scenarios: Vec<BenchScenario>,
     /// How often each scenario is played.
     pub runs: u32,
 }
 
 /// The results of one peer in one scenario.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct BenchRow {
     /// The peer, or [`CONTROL`].
     pub peer: &'static str,
     pub scenario: &'static str,
@@ -59,9 +59,9 @@ pub struct Row {
 
 /// The results of the bench.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct BenchReport {
     /// The rows in the order of the options; the control row comes last.
-    pub rows: Vec<Row>,
+    pub rows: Vec<BenchRow>,
     /// The delay that a relay of the rack itself adds to a frame: the worst median and the worst 99th percentile of the
     /// control runs. Only the control has relays.
     pub relay: [Duration; 2],
@@ -72,7 +72,7 @@ pub struct Report {
 /// # Errors
 /// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] if a cluster does not come up, or if the
 /// control row shows that the instruments cannot be trusted.
-pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Fault> {
+pub fn run(options: &BenchOptions, tell: &mut dyn FnMut(&str)) -> Result<BenchReport, Fault> {
     let (peers, scenarios) = (&options.peers, &options.scenarios);
     let mut samples = vec![vec![Samples::default(); scenarios.len()]; peers.len()];
     let (mut controls, mut relay) = (Samples::default(), [Duration::ZERO; 2]);
@@ -84,12 +84,12 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
         controls.add(sample);
         for (place, &peer) in peers.iter().enumerate() {
             let mut cluster = None;
-            for scenario in Scenario::in_order(scenarios) {
-                let ready = Cluster::prepared(
+            for scenario in BenchScenario::in_order(scenarios) {
+                let ready = PairCluster::prepared(
                     cluster.take(),
                     peer,
                     &options.setup,
-                    scenario == Scenario::Return,
+                    scenario == BenchScenario::Return,
                     tell,
                 )?;
                 let ready = cluster.insert(ready);
@@ -111,5 +111,5 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
         }
     }
     rows.push(controls.row(CONTROL, control::SCENARIO, Duration::ZERO, Duration::ZERO));
-    Ok(Report { rows, relay })
+    Ok(BenchReport { rows, relay })
 }

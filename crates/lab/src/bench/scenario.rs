@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::pair::{
-    cluster::{Cluster, FIRST, SECOND},
+    cluster::{FIRST, PairCluster, SECOND},
     sample::Sample,
 };
 use crate::{
     clock::{Moment, pause},
     fault::Fault,
-    process::Sign,
+    process::ProcessSignal,
 };
 
 /// Before a run ends, the service must have answered, and its holders not have changed, for this long.
@@ -21,7 +21,7 @@ const THAWED: Duration = Duration::from_secs(6);
 
 /// A fault or planned move that the bench measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scenario {
+pub enum BenchScenario {
     /// A planned move away from the owner.
     Move,
     /// The owner's daemon is asked to leave.
@@ -36,7 +36,7 @@ pub enum Scenario {
     DaemonKill,
 }
 
-impl Scenario {
+impl BenchScenario {
     /// All scenarios, in an order in which one can follow the other on a rack.
     pub const ALL: [Self; 6] =
         [Self::Move, Self::GracefulStop, Self::PowerLoss, Self::Return, Self::DaemonFreeze, Self::DaemonKill];
@@ -60,7 +60,7 @@ impl Scenario {
     }
 
     /// Plays it on a cluster that was [prepared](Cluster::prepared) for it, and measures it.
-    pub(super) fn measure(self, cluster: &mut Cluster) -> Result<Sample, Fault> {
+    pub(super) fn measure(self, cluster: &mut PairCluster) -> Result<Sample, Fault> {
         let from = match self {
             Self::Move => return cluster.moved(),
             Self::GracefulStop => cluster.leave()?,
@@ -68,16 +68,16 @@ impl Scenario {
             Self::Return => cluster.power_on()?,
             Self::DaemonFreeze => {
                 let from = Moment::now();
-                cluster.sign_daemon(Sign::Stop)?;
+                cluster.signal_daemon(ProcessSignal::Stop)?;
                 cluster.await_holder(SECOND);
                 pause(OVERLAP);
-                cluster.sign_daemon(Sign::Continue)?;
+                cluster.signal_daemon(ProcessSignal::Continue)?;
                 pause(THAWED);
                 from
             }
             Self::DaemonKill => {
                 let from = Moment::now();
-                cluster.sign_daemon(Sign::Kill)?;
+                cluster.signal_daemon(ProcessSignal::Kill)?;
                 cluster.await_holder(SECOND);
                 pause(OVERLAP);
                 from

@@ -14,7 +14,7 @@ use std::{
 
 use locum_sys::{
     clock::{boot_nanos, monotonic_nanos},
-    gate::{self, Engine, Gate, Renewal},
+    gate::{self, Backend, Gate, Renewal},
     mount,
 };
 
@@ -30,7 +30,7 @@ mod trial;
 
 pub(crate) use renewer::Order;
 pub use renewer::{COMMAND, renew};
-pub use trial::Trial;
+pub use trial::GateTrial;
 
 const CLIENT: &str = "client";
 const INTERFACE: &str = "eth0";
@@ -51,14 +51,14 @@ const COUNTED: u32 = 2_000;
 
 /// A gate backend to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum GateBackend {
     /// The eBPF program of the gate.
     Bpf,
     /// The nf_tables rules of the gate.
     Nft,
 }
 
-impl Kind {
+impl GateBackend {
     /// Both backends, in the order of trials.
     pub const ALL: [Self; 2] = [Self::Bpf, Self::Nft];
 
@@ -71,10 +71,10 @@ impl Kind {
         }
     }
 
-    fn engine(self) -> Engine {
+    fn backend(self) -> Backend {
         match self {
-            Self::Bpf => Engine::Bpf { bpffs: BPFFS.into() },
-            Self::Nft => Engine::Nft,
+            Self::Bpf => Backend::Bpf { bpffs: BPFFS.into() },
+            Self::Nft => Backend::Nft,
         }
     }
 }
@@ -90,7 +90,7 @@ pub enum FreezePoint {
 
 /// The trials to play, with their times.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct GateTrialOptions {
     /// The program, with its hidden commands.
     pub program: PathBuf,
     /// Number of trials: the odd ones freeze in flight, the even ones anywhere.
@@ -111,16 +111,16 @@ pub struct Options {
 
 /// The results of all trials of one backend.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct GateTrialReport {
     /// All trials, in the order in which they ended.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<GateTrial>,
     /// How long one renewal takes.
     pub renewal: Duration,
 }
 
-impl Report {
+impl GateTrialReport {
     /// The trials in which the address answered after the deadline, beyond the client's own tolerance.
-    pub fn violations(&self) -> impl Iterator<Item = &Trial> {
+    pub fn violations(&self) -> impl Iterator<Item = &GateTrial> {
         self.trials.iter().filter(|trial| trial.late > TOLERANCE)
     }
 }
@@ -129,15 +129,19 @@ impl Report {
 ///
 /// # Errors
 /// No rack can be built; [`Fault::NoGate`] where the backend does not work; else the kernel's error.
-pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Result<Report, Fault> {
+pub fn play(
+    kind: GateBackend,
+    options: &GateTrialOptions,
+    tell: &(dyn Fn(u32) + Sync),
+) -> Result<GateTrialReport, Fault> {
     let rack = build(options)?;
-    let engine = kind.engine();
+    let engine = kind.backend();
     for number in 0..options.parallel {
         let ready = rack.inside(&node(number), move || prepare(kind))?;
-        ready.map_err(|why| Fault::NoGate { engine: kind.name(), why })?;
+        ready.map_err(|why| Fault::NoGate { backend: kind.name(), why })?;
     }
     let order = |number: u8| Order {
-        engine: engine.clone(),
+        backend: engine.clone(),
         interface: INTERFACE.into(),
         address: address(number).into(),
         lease: options.lease,
@@ -173,18 +177,24 @@ pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Resul
     });
     match ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
         (_, Some(fault)) => Err(fault),
-        (trials, None) => Ok(Report { trials, renewal }),
+        (trials, None) => Ok(GateTrialReport { trials, renewal }),
     }
 }
 
-fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Result<Trial, Fault> {
+fn one(
+    rack: &Rack,
+    node: &str,
+    order: Order,
+    options: &GateTrialOptions,
+    run: u32,
+) -> Result<GateTrial, Fault> {
     let chance = Dice::new(options.seed, run.into()).fraction();
     let in_flight = run % 2 == 1;
     let first = OPEN_MIN.as_nanos().div_ceil(options.every.as_nanos().max(1));
     let first = u32::try_from(first).unwrap_or(u32::MAX - RENEWALS);
     let freezes_in = if in_flight { first + run / 2 % RENEWALS } else { 0 };
     let point = if in_flight { FreezePoint::InFlight } else { FreezePoint::Anywhere };
-    let plan = trial::Plan { point, freeze: options.freeze, delay: options.lease.mul_f64(chance) };
+    let plan = trial::TrialPlan { point, freeze: options.freeze, delay: options.lease.mul_f64(chance) };
     let notes = order.notes.strip_prefix("/run").unwrap_or(&order.notes);
     let notes = rack.volatile(node).join(notes);
     // Remove the notes of the trial before.
@@ -200,7 +210,7 @@ fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Re
 
 /// One node for each trial that runs at a time. In one network namespace, changes of rules wait for each other, and for
 /// the cleanup after a process that ends.
-fn build(options: &Options) -> Result<Rack, Fault> {
+fn build(options: &GateTrialOptions) -> Result<Rack, Fault> {
     let numbers = 0..options.parallel;
     let nodes: Vec<_> = numbers
         .map(|number| (node(number), format!("10.40.0.{}/16 {}/16", number + 3, address(number))))
@@ -222,22 +232,22 @@ fn address(number: u8) -> Ipv4Addr {
 }
 
 /// Runs in the node: prepares the needs of the backend, and checks that it works there.
-fn prepare(kind: Kind) -> Result<(), String> {
+fn prepare(kind: GateBackend) -> Result<(), String> {
     let doing = |error: io::Error| format!("mount a bpf file system: {error}");
     match kind {
-        Kind::Bpf => {
+        GateBackend::Bpf => {
             std::fs::create_dir_all(BPFFS).map_err(doing)?;
             mount::bpf(Path::new(BPFFS)).map_err(doing)?;
             gate::probe_with(BPFFS.into()).bpf.map(drop)
         }
         // A kernel without bpf has no such file system either.
-        Kind::Nft => gate::probe_with(BPFFS.into()).nft,
+        GateBackend::Nft => gate::probe_with(BPFFS.into()).nft,
     }
 }
 
 /// Runs in the node: the mean time of one renewal, of many in a row.
 fn cost(order: &Order) -> io::Result<Duration> {
-    let mut gate = Gate::install(&order.engine, order.settings()?)?;
+    let mut gate = Gate::install(&order.backend, order.settings()?)?;
     let begun = monotonic_nanos();
     for _ in 0..COUNTED {
         let sent = boot_nanos();

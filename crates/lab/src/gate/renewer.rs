@@ -11,7 +11,7 @@ use std::{
 
 use locum_sys::{
     clock,
-    gate::{Engine, Gate, Name, Renewal, Settings},
+    gate::{Backend, Gate, GateName, GateSettings, Renewal},
     netlink::Netlink,
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -24,7 +24,7 @@ pub const COMMAND: &str = "gate-renewer";
 /// The options of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
-    pub(crate) engine: Engine,
+    pub(crate) backend: Backend,
     pub(crate) interface: String,
     pub(crate) address: IpAddr,
     pub(crate) lease: Duration,
@@ -67,9 +67,9 @@ impl Order {
     /// The command line that starts it in a node.
     pub(crate) fn program(&self) -> Program {
         let millis = |time: Duration| time.as_millis().to_string();
-        let engine = match &self.engine {
-            Engine::Bpf { bpffs } => bpffs.display().to_string(),
-            Engine::Nft => "nft".into(),
+        let engine = match &self.backend {
+            Backend::Bpf { bpffs } => bpffs.display().to_string(),
+            Backend::Nft => "nft".into(),
         };
         let words = [
             "locum",
@@ -92,9 +92,9 @@ impl Order {
         };
         let millis = |text: &str| text.parse().map(Duration::from_millis).ok();
         Some(Self {
-            engine: match engine.as_str() {
-                "nft" => Engine::Nft,
-                bpffs => Engine::Bpf { bpffs: bpffs.into() },
+            backend: match engine.as_str() {
+                "nft" => Backend::Nft,
+                bpffs => Backend::Bpf { bpffs: bpffs.into() },
             },
             interface: interface.clone(),
             address: address.parse().ok()?,
@@ -106,9 +106,9 @@ impl Order {
         })
     }
 
-    pub(super) fn settings(&self) -> io::Result<Settings> {
-        Ok(Settings {
-            name: Name::new("lab", &self.address.to_string()),
+    pub(super) fn settings(&self) -> io::Result<GateSettings> {
+        Ok(GateSettings {
+            name: GateName::new("lab", &self.address.to_string()),
             addresses: vec![self.address],
             interfaces: vec![Netlink::open()?.interface(&self.interface)?.index],
             rivals: None,
@@ -129,7 +129,7 @@ pub fn renew(words: &[String]) -> io::Result<()> {
     let notes = File::create(&order.notes)?;
     let note = |place, value: u64| notes.write_all_at(&value.to_ne_bytes(), place);
     [PREPARED, COMMITTED, LATE].into_iter().try_for_each(|place| note(place, 0))?;
-    let mut gate = Gate::install(&order.engine, order.settings()?)?;
+    let mut gate = Gate::install(&order.backend, order.settings()?)?;
     let mut sent = clock::boot_nanos();
     for count in 1.. {
         let renewal = Renewal { deadline: sent + nanos(order.lease), sent };
@@ -162,9 +162,9 @@ mod tests {
 
     #[test]
     fn orders_come_back() {
-        for engine in [Engine::Nft, Engine::Bpf { bpffs: "/run/bpf".into() }] {
+        for engine in [Backend::Nft, Backend::Bpf { bpffs: "/run/bpf".into() }] {
             let order = Order {
-                engine,
+                backend: engine,
                 interface: "eth0".into(),
                 address: "10.0.0.1".parse().unwrap(),
                 lease: Duration::from_millis(300),

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::{Moment, await_some, boot_of_stamp, pause},
     fault::{Doing, Fault},
-    process::Sign,
+    process::ProcessSignal,
     rack::Rack,
     watch::frames,
 };
@@ -34,7 +34,7 @@ const AFTER: Duration = Duration::from_millis(400);
 
 /// The result of one trial: the client's last answer, compared with the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trial {
+pub struct GateTrial {
     /// The moment at which the process was frozen.
     pub point: FreezePoint,
     /// How long after the deadline the last answer came; zero if it came before.
@@ -44,7 +44,7 @@ pub struct Trial {
 }
 
 /// The plan of a trial, beside the order to the process.
-pub(super) struct Plan {
+pub(super) struct TrialPlan {
     pub(super) point: FreezePoint,
     pub(super) freeze: Duration,
     /// With [`FreezePoint::Anywhere`]: the time from the first answer to the freeze.
@@ -56,9 +56,9 @@ pub(super) fn play(
     rack: &Rack,
     node: &str,
     order: &Order,
-    plan: &Plan,
+    plan: &TrialPlan,
     notes: &Path,
-) -> Result<Option<Trial>, Fault> {
+) -> Result<Option<GateTrial>, Fault> {
     let std::net::IpAddr::V4(address) = order.address else {
         return Err(Fault::Description("a trial's address is IPv4".into()));
     };
@@ -77,7 +77,7 @@ pub(super) fn play(
     opened.ok_or_else(|| Fault::Description(format!("the gate of {address} does not open")))?;
     if plan.point == FreezePoint::Anywhere {
         pause(plan.delay);
-        process.signal(Sign::Stop).doing(|| "freeze the renewing process".into())?;
+        process.signal(ProcessSignal::Stop).doing(|| "freeze the renewing process".into())?;
     }
     let frozen = await_some(PATIENCE, || {
         client.ask_for(OFTEN);
@@ -99,13 +99,13 @@ pub(super) fn play(
         pause(SELDOM);
     }
     client.hear();
-    process.signal(Sign::Continue).doing(|| "thaw the renewing process".into())?;
+    process.signal(ProcessSignal::Continue).doing(|| "thaw the renewing process".into())?;
     client.ask_for(AFTER);
     let late = await_some(PATIENCE, || Notes::read(notes).ok().filter(|notes| notes.late > 0));
     late.ok_or_else(|| Fault::Description("the thawed process has noticed nothing".into()))?;
     client.ask_for(AFTER);
     let last = client.last.unwrap_or(0);
-    Ok(Some(Trial {
+    Ok(Some(GateTrial {
         point: plan.point,
         late: Duration::from_nanos(last.saturating_sub(deadline)),
         early: Duration::from_nanos(deadline.saturating_sub(last)),

@@ -16,7 +16,7 @@ use crate::{
     clock::{Moment, await_some, pause},
     description::MACHINE_ROOT,
     fault::Fault,
-    process::{Outcome, Process, Program},
+    process::{Process, Program, ProgramOutcome},
     rack::Rack,
 };
 
@@ -27,7 +27,7 @@ const UPPER: &str = "machine/upper";
 
 /// The prefix of a machine's control group, and its places, in whichever layout the host has them.
 const GROUP: &str = "locum-lab-";
-const PLACES: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+const CGROUP_MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 /// A younger empty group may belong to a machine that is about to boot.
 const YOUNG: Duration = Duration::from_secs(60);
 
@@ -103,7 +103,7 @@ impl Machine {
     ///
     /// # Errors
     /// If the node has no power, or the program cannot be started.
-    pub fn run(&self, rack: &Rack, words: &[&str], limit: Duration) -> Result<Outcome, Fault> {
+    pub fn run(&self, rack: &Rack, words: &[&str], limit: Duration) -> Result<ProgramOutcome, Fault> {
         rack.run(&self.node, &self.inside(words), limit)
     }
 
@@ -176,7 +176,7 @@ fn first_process(supervisor: u32) -> Option<Init> {
 
 /// Removes the control groups of machines of earlier runs that were killed. A group with a process in it stays.
 pub(super) fn sweep_leftovers() {
-    PLACES.iter().for_each(|place| sweep_below(Path::new(place), YOUNG));
+    CGROUP_MOUNTS.iter().for_each(|place| sweep_below(Path::new(place), YOUNG));
 }
 
 fn sweep_below(place: &Path, young: Duration) {
@@ -194,7 +194,7 @@ fn sweep_below(place: &Path, young: Duration) {
 
 /// Removes a machine's control groups as soon as no process is in them.
 fn sweep_group(name: &str) {
-    let places = PLACES.map(|base| Path::new(base).join(name));
+    let places = CGROUP_MOUNTS.map(|base| Path::new(base).join(name));
     await_some(Duration::from_secs(5), || {
         places.iter().for_each(|place| remove_groups(place));
         places.iter().all(|place| !place.exists()).then_some(())

@@ -40,7 +40,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(90);
 
 /// The options of a trial on machines.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub struct MachineTrial {
     /// The program under test.
     pub program: PathBuf,
     /// The directory with the machines' root.
@@ -59,7 +59,7 @@ pub struct Trial {
 
 /// The result of a trial on machines.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct MachineTrialResult {
     /// The steps of the trial, with the time that each took.
     pub steps: Vec<(String, Duration)>,
     /// The errors found; empty in a good trial.
@@ -73,9 +73,9 @@ pub struct Seen {
 /// # Errors
 /// [`Fault::Missing`] where there is no root, no systemd-nspawn, or no rack; [`Fault::Description`] if a machine does
 /// not boot.
-pub fn play(trial: &Trial, tell: &mut dyn FnMut(&str)) -> Result<Seen, Fault> {
-    let mut stage = Stage::build(trial)?;
-    stage.step("first start", tell, Stage::enable);
+pub fn play(trial: &MachineTrial, tell: &mut dyn FnMut(&str)) -> Result<MachineTrialResult, Fault> {
+    let mut stage = MachineTestbed::build(trial)?;
+    stage.step("first start", tell, MachineTestbed::enable);
     for turn in 0..trial.moves {
         let group = turn % trial.groups.max(1);
         stage.step(&format!("move {}", name_of(group)), tell, |stage| stage.move_away(group));
@@ -90,19 +90,19 @@ pub fn play(trial: &Trial, tell: &mut dyn FnMut(&str)) -> Result<Seen, Fault> {
         let node = NODES[turn % NODES.len()];
         stage.step(&format!("reload and stop at once on {node}"), tell, |stage| stage.reload_and_stop(node));
     }
-    stage.judge_journals();
+    stage.check_journals();
     let lost = stage.owner_of(0).unwrap_or(NODES[0]);
     stage.step(&format!("power loss of {lost}"), tell, |stage| stage.cut_power(lost));
-    stage.judge_journals();
+    stage.check_journals();
     Ok(stage.seen)
 }
 
-struct Stage {
+struct MachineTestbed {
     /// Declared before the rack: the machines must end first.
     machines: BTreeMap<&'static str, Machine>,
     rack: Rack,
     groups: usize,
-    seen: Seen,
+    seen: MachineTrialResult,
 }
 
 fn name_of(group: usize) -> String {
@@ -127,8 +127,8 @@ fn locum_toml(groups: usize) -> String {
     file
 }
 
-impl Stage {
-    fn build(trial: &Trial) -> Result<Self, Fault> {
+impl MachineTestbed {
+    fn build(trial: &MachineTrial) -> Result<Self, Fault> {
         if !trial.root.is_dir() {
             return Err(machine::absent("a root for Debian machines", "scripts/machines"));
         }
@@ -149,7 +149,12 @@ impl Stage {
             .segment("back", &[(one, "eth1", "10.9.0.1/24"), (two, "eth1", "10.9.0.2/24")]);
         description.machine_root = Some(trial.root.clone());
         let rack = Rack::build(description)?;
-        let mut stage = Self { machines: BTreeMap::new(), rack, groups: trial.groups, seen: Seen::default() };
+        let mut stage = Self {
+            machines: BTreeMap::new(),
+            rack,
+            groups: trial.groups,
+            seen: MachineTrialResult::default(),
+        };
         for node in [one, two, WITNESS] {
             stage
                 .furnish(trial, node)
@@ -159,7 +164,7 @@ impl Stage {
         Ok(stage)
     }
 
-    fn furnish(&self, trial: &Trial, node: &str) -> std::io::Result<()> {
+    fn furnish(&self, trial: &MachineTrial, node: &str) -> std::io::Result<()> {
         let put = |path: &str, text: &str, mode| write(&self.rack, node, path, text, mode);
         put("/etc/locum/locum.toml", &locum_toml(trial.groups), 0o600)?;
         put("/etc/locum/locum.key", &format!("{KEY}\n"), 0o600)?;
@@ -215,7 +220,7 @@ impl Stage {
     }
 
     /// Notes the errors in the journals, and the journals themselves, unless there was an error before.
-    fn judge_journals(&mut self) {
+    fn check_journals(&mut self) {
         for node in NODES {
             let failures = self.failures(node);
             self.seen.wrong.extend(failures);

@@ -12,19 +12,19 @@ use locum_sys::icmp::Pinger;
 use rustix::process::{Pid, kill_process};
 
 use super::{
-    Pair, Setup,
-    files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, NODES, SERVICES, STEADY, Settings},
+    DaemonPair, MixedSetup,
+    files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, MixedSettings, NODES, SERVICES, STEADY},
     sniff::Sniffer,
-    step::{Planned, Set, Step, Who},
+    step::{NodeSelector, Planned, Set, Step},
 };
 use crate::{
     clock::{Moment, await_some, pause},
     daemon::{Daemon, LOG_NAME},
     fault::{Doing, Fault},
-    process::{Process, Sign},
+    process::{Process, ProcessSignal},
     rack::Rack,
-    relay::{Impairment, Way},
-    watch::Sight,
+    relay::{Impairment, RelayDirection},
+    watch::WatchSpec,
 };
 
 /// How long an audit must stay good to pass.
@@ -47,9 +47,9 @@ const MOVE_TRIES: u32 = 4;
 /// Longest time in which a daemon ends.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
 /// The line that each run of a daemon writes once.
-const LIFE_BEGINS: &str = "Heartbeat generation:";
+const RUN_BEGINS: &str = "Heartbeat generation:";
 /// Longest time until a daemon that reloaded in place has settled: a real one waits for its peer for 10 s.
-const RENEWAL: Duration = Duration::from_secs(15);
+const RELOAD_LIMIT: Duration = Duration::from_secs(15);
 /// The port of the first group's web server.
 const WEB_PORT: u16 = 80;
 /// How many lines of a daemon's log are kept with a failure.
@@ -66,7 +66,7 @@ const CANNOT_SEND_AGAIN: &str = "Cannot rexmit";
 
 /// The power and daemon of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum NodeState {
     /// The node has no power.
     Off,
     /// It has power and no daemon: the daemon ended gracefully or never began.
@@ -97,14 +97,14 @@ pub struct Audited {
     pub note: Option<String>,
 }
 
-pub(super) struct Cluster {
-    pub(super) pair: Pair,
-    settings: Settings,
-    pub(super) lives: [Life; 2],
+pub(super) struct MixedCluster {
+    pub(super) pair: DaemonPair,
+    settings: MixedSettings,
+    pub(super) node_states: [NodeState; 2],
     /// By node: whether it has another key than the cluster's.
     other_key: [bool; 2],
     /// How often nodes got other times in their files.
-    renewals: u32,
+    reloads: u32,
     /// Whether all links carry nothing.
     pub(super) split: bool,
     /// Whether, since the last audit, the nodes could not hear each other, or one was killed or frozen: two may have
@@ -122,20 +122,25 @@ pub(super) struct Cluster {
     pub(super) rack: Rack,
 }
 
-impl Cluster {
+impl MixedCluster {
     /// Two nodes with power and configuration, and no daemon running.
-    pub(super) fn build(setup: &Setup, pair: Pair, settings: Settings, seed: u64) -> Result<Self, Fault> {
+    pub(super) fn build(
+        setup: &MixedSetup,
+        pair: DaemonPair,
+        settings: MixedSettings,
+        seed: u64,
+    ) -> Result<Self, Fault> {
         // Heartbeat's fencing plugins are needed for `stonith`, too.
         let needed = pair.0.contains(&Daemon::Heartbeat) || settings.more.contains("stonith");
         let layer = setup.peers_root.as_deref().filter(|_| needed);
         let mut rack = Rack::build(files::description(&setup.program, layer, &settings, seed))?;
-        rack.watch(Sight {
+        rack.watch(WatchSpec {
             client: CLIENT.into(),
             network: LAN.into(),
             nodes: NODES.map(String::from).to_vec(),
             services: settings.web_server.map(|_| vec![GROUPS[0].0, GROUPS[1].0, STEADY]).unwrap_or_default(),
             page: settings.web_server.map(|_| SocketAddrV4::new(GROUPS[0].0, WEB_PORT)),
-            ..Sight::default()
+            ..WatchSpec::default()
         })?;
         for (place, (node, daemon)) in NODES.iter().zip(pair.0).enumerate() {
             let disk = rack.disk(node);
@@ -149,9 +154,9 @@ impl Cluster {
         let cluster = Self {
             pair,
             settings,
-            lives: [Life::Idle; 2],
+            node_states: [NodeState::Idle; 2],
             other_key: [false; 2],
-            renewals: 0,
+            reloads: 0,
             split: false,
             rough: false,
             journals_read: [0; 2],
@@ -223,15 +228,15 @@ impl Cluster {
             Step::PowerOff(who) => who.each().iter().try_for_each(|&node| self.power_off(node))?,
             Step::Kill(who) => {
                 for &node in who.each() {
-                    self.sign(node, Sign::Kill)?;
+                    self.signal_daemon(node, ProcessSignal::Kill)?;
                     self.daemons[node] = None;
-                    self.lives[node] = Life::Killed;
+                    self.node_states[node] = NodeState::Killed;
                 }
             }
             Step::Freeze(who, time) => {
-                who.each().iter().try_for_each(|&node| self.sign(node, Sign::Stop))?;
+                who.each().iter().try_for_each(|&node| self.signal_daemon(node, ProcessSignal::Stop))?;
                 pause(time);
-                who.each().iter().try_for_each(|&node| self.sign(node, Sign::Continue))?;
+                who.each().iter().try_for_each(|&node| self.signal_daemon(node, ProcessSignal::Continue))?;
             }
             Step::Standby(..) | Step::Takeover(..) => {}
             Step::Cut(link) => self.connect(link, false)?,
@@ -254,7 +259,7 @@ impl Cluster {
             Step::Lose(percent) => self.lose(percent)?,
             Step::LoseNothing => return self.lose_nothing(note),
             Step::Rest(time) => pause(time),
-            Step::Renew(who) => return self.renew(who, owners),
+            Step::Reload(who) => return self.reload(who, owners),
             Step::OtherKey(who) | Step::RightKey(who) => {
                 let other = matches!(step, Step::OtherKey(_));
                 for &node in who.each() {
@@ -268,13 +273,13 @@ impl Cluster {
         Ok(Vec::new())
     }
 
-    fn start(&mut self, who: Who) -> Result<(), Fault> {
+    fn start(&mut self, who: NodeSelector) -> Result<(), Fault> {
         let mut begun = Vec::new();
         for &node in who.each() {
-            if self.lives[node] == Life::Killed && self.pair.0[node] == Daemon::Heartbeat {
+            if self.node_states[node] == NodeState::Killed && self.pair.0[node] == Daemon::Heartbeat {
                 self.power_off(node)?;
             }
-            if self.lives[node] == Life::Off {
+            if self.node_states[node] == NodeState::Off {
                 self.rack.power_on(NODES[node])?;
             }
         }
@@ -283,12 +288,12 @@ impl Cluster {
         }
         for (node, process) in begun {
             self.daemons[node] = self.pair.0[node].await_start(NODES[node], process)?;
-            self.lives[node] = Life::Running;
+            self.node_states[node] = NodeState::Running;
         }
         Ok(())
     }
 
-    fn stop(&mut self, who: Who) -> Result<Vec<String>, Fault> {
+    fn stop(&mut self, who: NodeSelector) -> Result<Vec<String>, Fault> {
         let mut faults = Vec::new();
         let mut begun = Vec::new();
         for &node in who.each() {
@@ -309,7 +314,7 @@ impl Cluster {
                     faults.push(format!("{}: the daemon ended with {ended:?}", NODES[node]));
                 }
             }
-            self.lives[node] = Life::Idle;
+            self.node_states[node] = NodeState::Idle;
         }
         Ok(faults)
     }
@@ -318,16 +323,16 @@ impl Cluster {
         self.daemons[node] = None;
         self.requests.clear();
         self.rack.power_off(NODES[node])?;
-        self.lives[node] = Life::Off;
+        self.node_states[node] = NodeState::Off;
         Ok(())
     }
 
     /// Sends a signal to all processes of a node's daemon.
-    fn sign(&self, node: usize, sign: Sign) -> Result<(), Fault> {
+    fn signal_daemon(&self, node: usize, signal: ProcessSignal) -> Result<(), Fault> {
         for process in self.daemon(node)? {
             if let Some(pid) = Pid::from_raw(process.cast_signed()) {
                 // A process that has just ended needs no signal.
-                let _ = kill_process(pid, sign.signal());
+                let _ = kill_process(pid, signal.signal());
             }
         }
         Ok(())
@@ -356,7 +361,7 @@ impl Cluster {
                 Carrier::Network(network) => {
                     for node in NODES {
                         let impairment = Impairment { loss, ..Impairment::default() };
-                        self.rack.impair(network, node, Way::FromNode, impairment)?;
+                        self.rack.impair(network, node, RelayDirection::FromNode, impairment)?;
                     }
                 }
             }
@@ -388,23 +393,23 @@ impl Cluster {
     }
 
     /// Writes new files and sends HUP: the daemon reloads in place, and no group may stop or start.
-    fn renew(&mut self, who: Who, owners: &[usize]) -> Result<Vec<String>, Fault> {
+    fn reload(&mut self, who: NodeSelector, owners: &[usize]) -> Result<Vec<String>, Fault> {
         let begun = |cluster: &Self, node| {
             // Each line of Locum's log is there twice: by its logfile, and by its standard error.
             let log = cluster.log(node);
-            let generations = log.lines().filter_map(|line| line.split_once(LIFE_BEGINS));
+            let generations = log.lines().filter_map(|line| line.split_once(RUN_BEGINS));
             generations.map(|(_, generation)| generation.to_owned()).collect::<BTreeSet<_>>().len()
         };
         let before = [0, 1].map(|node| (begun(self, node), self.journal(node)));
         for &node in who.each() {
-            self.renewals += 1;
-            files::renew(&self.rack.disk(NODES[node]), node, self.renewals, &self.settings)
+            self.reloads += 1;
+            files::write_other_times(&self.rack.disk(NODES[node]), node, self.reloads, &self.settings)
                 .doing(|| format!("write the configuration of {}", NODES[node]))?;
             self.pair.0[node].reread(&self.rack, NODES[node])?;
         }
         let mut faults = Vec::new();
         let began = Moment::now();
-        while Moment::now().since(began) < RENEWAL && faults.is_empty() {
+        while Moment::now().since(began) < RELOAD_LIMIT && faults.is_empty() {
             self.look(owners, &mut faults)?;
             pause(LOOK_EVERY);
         }
@@ -425,7 +430,7 @@ impl Cluster {
         Ok(faults)
     }
 
-    fn ask_to_move(&mut self, who: Who, give: bool, set: Set) -> Result<(), Fault> {
+    fn ask_to_move(&mut self, who: NodeSelector, give: bool, set: Set) -> Result<(), Fault> {
         for &node in who.each() {
             self.requests.push(self.pair.0[node].ask_to_move(&self.rack, NODES[node], give, set.word())?);
         }
@@ -435,7 +440,7 @@ impl Cluster {
     /// Orders a move, again if necessary, until it is done.
     fn moved(
         &mut self,
-        who: Who,
+        who: NodeSelector,
         give: bool,
         set: Set,
         owners: &[usize],
@@ -458,7 +463,7 @@ impl Cluster {
     /// Whether both daemons run and cannot hear each other.
     fn is_apart(&self) -> bool {
         let deaf = self.split || self.other_key[0] != self.other_key[1];
-        deaf && self.lives == [Life::Running; 2]
+        deaf && self.node_states == [NodeState::Running; 2]
     }
 
     fn calm(&self, step: Step) -> Duration {
@@ -494,7 +499,8 @@ impl Cluster {
     /// Adds the errors of the present state to `faults`.
     fn look(&self, owners: &[usize], faults: &mut Vec<String>) -> Result<(), Fault> {
         let apart = self.is_apart();
-        let running: Vec<usize> = (0..2).filter(|&node| self.lives[node] == Life::Running).collect();
+        let running: Vec<usize> =
+            (0..2).filter(|&node| self.node_states[node] == NodeState::Running).collect();
         for (group, (address, service)) in GROUPS.into_iter().enumerate() {
             let holders = self.holders(address);
             let served: Vec<usize> = (0..2).filter(|&node| self.serves(node, service)).collect();
@@ -545,7 +551,7 @@ impl Cluster {
         let holds = |node: usize| {
             self.rack.look(|record| record.holders(IpAddr::V4(address)).contains(&NODES[node])) == Some(true)
         };
-        (0..2).filter(|&node| self.lives[node] != Life::Killed && holds(node)).collect()
+        (0..2).filter(|&node| self.node_states[node] != NodeState::Killed && holds(node)).collect()
     }
 
     /// The number of the one node that holds an address, as a digit.
@@ -559,13 +565,13 @@ impl Cluster {
 
     fn serves(&self, node: usize, service: &str) -> bool {
         let mark = self.rack.volatile(NODES[node]).join(SERVICES).join(service);
-        !matches!(self.lives[node], Life::Killed | Life::Off) && mark.exists()
+        !matches!(self.node_states[node], NodeState::Killed | NodeState::Off) && mark.exists()
     }
 
     /// New lines in the daemons' logs, since the last audit, that they must not write.
     fn forbidden_lines(&mut self) -> Vec<String> {
         let mut found = Vec::new();
-        let both_run = self.lives == [Life::Running; 2];
+        let both_run = self.node_states == [NodeState::Running; 2];
         for (node, name) in NODES.iter().enumerate() {
             let log = self.log(node);
             let news = log.get(self.logs_read[node]..).unwrap_or_default();
@@ -675,7 +681,7 @@ fn is_rough(step: Step) -> bool {
         | Step::Rest(_)
         | Step::OtherKey(_)
         | Step::RightKey(_)
-        | Step::Renew(_) => false,
+        | Step::Reload(_) => false,
     }
 }
 

@@ -4,9 +4,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    cluster::Life,
-    files::{Medium, Settings},
-    step::{Planned, Set, Step, Who},
+    cluster::NodeState,
+    files::{Medium, MixedSettings},
+    step::{NodeSelector, Planned, Set, Step},
 };
 use crate::dice::Dice;
 
@@ -28,12 +28,12 @@ pub(super) struct Chooser {
 impl Chooser {
     pub(super) fn new(seed: u64, hurries: bool) -> Self {
         // Both daemons start at once: there must be something to disturb.
-        let next = VecDeque::from([Planned::new(Step::Start(Who::Both), "")]);
+        let next = VecDeque::from([Planned::new(Step::Start(NodeSelector::Both), "")]);
         Self { dice: Dice::new(seed, 0xc75), hurries, next }
     }
 
     /// The random settings of the cluster.
-    pub(super) fn settings(&mut self) -> Settings {
+    pub(super) fn settings(&mut self) -> MixedSettings {
         const MEDIA: [&[Medium]; 4] = [
             &[Medium::Bcast, Medium::Serial],
             &[Medium::Bcast],
@@ -47,7 +47,7 @@ impl Chooser {
         let auto_failback = FAILBACK[self.one_of(FAILBACK.len())];
         let slow = SLOW[self.one_of(SLOW.len())];
         let loss = LOSS[self.one_of(LOSS.len())];
-        Settings { media, auto_failback, slow, loss, ..Settings::USUAL }
+        MixedSettings { media, auto_failback, slow, loss, ..MixedSettings::USUAL }
     }
 
     fn one_of(&mut self, many: usize) -> usize {
@@ -56,11 +56,11 @@ impl Chooser {
     }
 
     /// The next step for a cluster whose nodes are in these states.
-    pub(super) fn choose(&mut self, lives: [Life; 2]) -> Planned {
+    pub(super) fn choose(&mut self, node_states: [NodeState; 2]) -> Planned {
         if let Some(planned) = self.next.pop_front() {
             return planned;
         }
-        let possible = Self::possible(lives);
+        let possible = Self::possible(node_states);
         let total: u32 = possible.iter().map(|&(weight, _)| weight).sum();
         let mut point = self.dice.fraction() * f64::from(total);
         let mut chosen = &possible[0].1;
@@ -82,11 +82,11 @@ impl Chooser {
     }
 
     /// The possible steps, each with a weight.
-    fn possible(lives: [Life; 2]) -> Vec<(u32, Vec<Step>)> {
-        let runs = lives.map(|life| life == Life::Running);
+    fn possible(node_states: [NodeState; 2]) -> Vec<(u32, Vec<Step>)> {
+        let runs = node_states.map(|life| life == NodeState::Running);
         let mut possible = Vec::new();
         for node in 0..2 {
-            let who = Who::at(node);
+            let who = NodeSelector::at(node);
             if runs[node] {
                 possible.push((4, vec![Step::Stop(who)]));
                 possible.push((4, vec![Step::Stop(who), Step::Start(who)]));
@@ -94,8 +94,8 @@ impl Chooser {
             } else {
                 possible.push((16, vec![Step::Start(who)]));
                 if runs[1 - node] {
-                    possible.push((2, vec![Step::Start(who), Step::Stop(Who::at(1 - node))]));
-                    possible.push((2, vec![Step::Start(who), Step::PowerOff(Who::at(1 - node))]));
+                    possible.push((2, vec![Step::Start(who), Step::Stop(NodeSelector::at(1 - node))]));
+                    possible.push((2, vec![Step::Start(who), Step::PowerOff(NodeSelector::at(1 - node))]));
                 }
             }
             if runs == [true; 2] {
@@ -103,7 +103,7 @@ impl Chooser {
                     possible.push((1, vec![Step::Standby(who, set)]));
                     possible.push((1, vec![Step::Takeover(who, set)]));
                 }
-                for (set, other) in [(Set::All, Who::at(1 - node)), (Set::Local, who)] {
+                for (set, other) in [(Set::All, NodeSelector::at(1 - node)), (Set::Local, who)] {
                     possible.push((1, vec![Step::Standby(who, set), Step::Stop(other)]));
                     possible.push((1, vec![Step::Standby(who, set), Step::PowerOff(other)]));
                     possible.push((1, vec![Step::Takeover(who, set), Step::Kill(other)]));
@@ -117,11 +117,11 @@ impl Chooser {
         }
         match runs {
             [true, true] => {
-                possible.push((3, vec![Step::Stop(Who::Both), Step::Start(Who::Both)]));
-                possible.push((1, vec![Step::Standby(Who::Both, Set::Local)]));
+                possible.push((3, vec![Step::Stop(NodeSelector::Both), Step::Start(NodeSelector::Both)]));
+                possible.push((1, vec![Step::Standby(NodeSelector::Both, Set::Local)]));
                 possible.push((4, vec![Step::Split, Step::Heal]));
             }
-            [false, false] => possible.push((16, vec![Step::Start(Who::Both)])),
+            [false, false] => possible.push((16, vec![Step::Start(NodeSelector::Both)])),
             _ => {}
         }
         possible
@@ -136,7 +136,7 @@ mod tests {
     fn a_seed_chooses_the_same_steps_and_all_kinds_of_them() {
         let steps = |seed| {
             let mut chooser = Chooser::new(seed, true);
-            (0..500).map(|_| chooser.choose([Life::Running; 2]).step.to_string()).collect::<Vec<_>>()
+            (0..500).map(|_| chooser.choose([NodeState::Running; 2]).step.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(steps(3), steps(3));
         assert_ne!(steps(3), steps(4));
@@ -145,8 +145,8 @@ mod tests {
             assert!(steps(3).iter().any(|step| step == kind), "{kind}");
         }
         let mut chooser = Chooser::new(5, false);
-        chooser.choose([Life::Idle; 2]);
-        let alone = (0..100).map(|_| chooser.choose([Life::Off, Life::Killed]).step);
-        assert!(alone.into_iter().any(|step| matches!(step, Step::Start(Who::First))));
+        chooser.choose([NodeState::Idle; 2]);
+        let alone = (0..100).map(|_| chooser.choose([NodeState::Off, NodeState::Killed]).step);
+        assert!(alone.into_iter().any(|step| matches!(step, Step::Start(NodeSelector::First))));
     }
 }

@@ -34,7 +34,7 @@ const CABLE_ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 pub(super) const KEEPALIVE: Duration = Duration::from_millis(200);
 pub(super) const DEADTIME: Duration = Duration::from_secs(2);
 /// How much a node's keepalive and deadtime grow with each renewal of its files.
-const RENEWED: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+const RELOAD_STEP: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// The least value without a warning of heartbeat.
 pub(super) const INITDEAD: Duration = Duration::from_secs(10);
 /// How many beats of a slow node may be lost before its deadtime.
@@ -87,7 +87,7 @@ pub(super) enum Carrier {
 
 /// The configuration of a cluster, the same for both nodes.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct MixedSettings {
     /// The media of the links, in the order of `ha.cf`.
     pub media: &'static [Medium],
     /// The method of the key, and its secret (none for `crc`).
@@ -107,7 +107,7 @@ pub struct Settings {
     pub web_server: Option<&'static str>,
 }
 
-impl fmt::Display for Settings {
+impl fmt::Display for MixedSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let media: Vec<_> = self.media.iter().map(|medium| medium.lines().replace('\n', ", ")).collect();
         write!(
@@ -122,7 +122,7 @@ impl fmt::Display for Settings {
     }
 }
 
-impl Settings {
+impl MixedSettings {
     /// Broadcast over the segment and over the cable, as in the article.
     pub const USUAL: Self = Self {
         media: &[Medium::BcastLan, Medium::Bcast],
@@ -135,11 +135,11 @@ impl Settings {
         web_server: None,
     };
 
-    fn ha_cf(&self, node: usize, renewals: u32) -> String {
+    fn ha_cf(&self, node: usize, reloads: u32) -> String {
         let ms = |length: Duration| format!("{}ms", length.as_millis());
         let (keepalive, deadtime) = match self.second_beats {
             Some(keepalive) if node == 1 => (keepalive, keepalive * PATIENCE),
-            _ => (KEEPALIVE + RENEWED[0] * renewals, DEADTIME + RENEWED[1] * renewals),
+            _ => (KEEPALIVE + RELOAD_STEP[0] * reloads, DEADTIME + RELOAD_STEP[1] * reloads),
         };
         let mut lines = vec![
             format!("logfile {LOG}"),
@@ -161,7 +161,7 @@ impl Settings {
 pub(super) fn description(
     program: &Path,
     layer: Option<&Path>,
-    settings: &Settings,
+    settings: &MixedSettings,
     seed: u64,
 ) -> Description {
     let mut description =
@@ -187,7 +187,7 @@ pub(super) fn write(
     node: usize,
     daemon: Daemon,
     layer: Option<&Path>,
-    settings: &Settings,
+    settings: &MixedSettings,
 ) -> io::Result<()> {
     let directory = disk.join("ha.d");
     daemon.unpack(&directory, layer)?;
@@ -208,8 +208,13 @@ pub(super) fn write(
 }
 
 /// Writes `ha.cf` with other times, which depend on the number of `renewals`.
-pub(super) fn renew(disk: &Path, node: usize, renewals: u32, settings: &Settings) -> io::Result<()> {
-    fs::write(disk.join("ha.d/ha.cf"), settings.ha_cf(node, renewals))
+pub(super) fn write_other_times(
+    disk: &Path,
+    node: usize,
+    reloads: u32,
+    settings: &MixedSettings,
+) -> io::Result<()> {
+    fs::write(disk.join("ha.d/ha.cf"), settings.ha_cf(node, reloads))
 }
 
 /// Writes `authkeys` with this key.
@@ -243,7 +248,7 @@ mod tests {
 
     #[test]
     fn links_come_after_the_port_and_the_nodes_last() {
-        let settings = Settings { media: &[Medium::Ucast, Medium::Serial], ..Settings::USUAL };
+        let settings = MixedSettings { media: &[Medium::Ucast, Medium::Serial], ..MixedSettings::USUAL };
         let text = settings.ha_cf(0, 0);
         let at = |line: &str| text.lines().position(|one| one == line).unwrap_or_else(|| panic!("{line}"));
         assert!(at("udpport 694") < at("ucast eth1 10.0.0.1"));

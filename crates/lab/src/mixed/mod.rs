@@ -30,20 +30,20 @@ use std::{
 };
 
 pub use cluster::Audited;
-pub use files::{Medium, Settings};
-pub use replace::{Replaced, Stage, replace};
-pub use scenario::Scenario;
-pub use step::{Planned, Set, Step, Who};
+pub use files::{Medium, MixedSettings};
+pub use replace::{Replaced, ReplacementStep, replace};
+pub use scenario::MixedScenario;
+pub use step::{NodeSelector, Planned, Set, Step};
 
 use crate::{daemon::Daemon, fault::Fault};
-use cluster::Cluster;
+use cluster::MixedCluster;
 use cts::Chooser;
 
 /// The daemons of the first and the second node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair(pub [Daemon; 2]);
+pub struct DaemonPair(pub [Daemon; 2]);
 
-impl Pair {
+impl DaemonPair {
     /// All pairs, the oracle first.
     pub const ALL: [Self; 4] = [
         Self::ORACLE,
@@ -66,7 +66,7 @@ impl Pair {
     }
 }
 
-impl fmt::Display for Pair {
+impl fmt::Display for DaemonPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Pair {
 
 /// The programs of mixed clusters, and the options for their logs.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct MixedSetup {
     /// The program: every node's holder, and Locum itself.
     pub program: PathBuf,
     /// The directory in which the real heartbeat is unpacked, with `usr` and `etc` in it; if not set, the host's is
@@ -88,10 +88,10 @@ pub struct Setup {
 
 /// The scenarios to play, and with which pairs.
 #[derive(Clone, Debug)]
-pub struct Options {
-    pub setup: Setup,
-    pub pairs: Vec<Pair>,
-    pub scenarios: Vec<Scenario>,
+pub struct MixedOptions {
+    pub setup: MixedSetup,
+    pub pairs: Vec<DaemonPair>,
+    pub scenarios: Vec<MixedScenario>,
     /// How long frames are lost in scenarios with losses.
     pub loss: Duration,
     /// How many racks stand side by side.
@@ -101,7 +101,7 @@ pub struct Options {
 /// The result of one scenario with one pair.
 #[derive(Clone, Debug)]
 pub struct Played {
-    pub pair: Pair,
+    pub pair: DaemonPair,
     pub name: String,
     /// The audited steps; if one failed, it is the last.
     pub steps: Vec<Audited>,
@@ -121,7 +121,7 @@ impl Played {
     /// Whether an audit failed before a Locum was started that was to be: such a failure says nothing about Locum.
     #[must_use]
     pub fn failed_without_locum(&self) -> bool {
-        self.failed().is_some() && !self.met_locum && self.pair != Pair::ORACLE
+        self.failed().is_some() && !self.met_locum && self.pair != DaemonPair::ORACLE
     }
 }
 
@@ -133,7 +133,7 @@ const TRIES: usize = 3;
 ///
 /// # Errors
 /// [`Fault::Missing`] where no rack can be built; else the kernel's error.
-pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Played>, Fault> {
+pub fn scenarios(options: &MixedOptions, tell: &mut dyn FnMut(&str)) -> Result<Vec<Played>, Fault> {
     let lives = options
         .scenarios
         .iter()
@@ -149,12 +149,16 @@ pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Pl
                     let Some((place, (scenario, pair))) = next else { return };
                     for _ in 0..TRIES {
                         let mut steps = scenario.steps(options.loss).into_iter();
-                        let life =
-                            Life { setup: &options.setup, pair, name: scenario.name().into(), seed: 1 };
-                        let mut say = |line: String| drop(news.send(News::Line(line)));
+                        let life = ScenarioRun {
+                            setup: &options.setup,
+                            pair,
+                            name: scenario.name().into(),
+                            seed: 1,
+                        };
+                        let mut say = |line: String| drop(news.send(WorkerMessage::Line(line)));
                         let played = life.play(scenario.settings(), &mut say, |_| steps.next());
                         let again = played.as_ref().is_ok_and(Played::failed_without_locum);
-                        let _ = news.send(News::Played(place, played));
+                        let _ = news.send(WorkerMessage::Played(place, played));
                         if !again {
                             break;
                         }
@@ -166,8 +170,8 @@ pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Pl
         let mut all = Vec::new();
         for news in reports {
             match news {
-                News::Line(line) => tell(&line),
-                News::Played(place, played) => all.push((place, played?)),
+                WorkerMessage::Line(line) => tell(&line),
+                WorkerMessage::Played(place, played) => all.push((place, played?)),
             }
         }
         all.sort_by_key(|&(place, _)| place);
@@ -182,8 +186,8 @@ pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Pl
 /// # Errors
 /// As for [`scenarios`].
 pub fn random(
-    setup: &Setup,
-    pair: Pair,
+    setup: &MixedSetup,
+    pair: DaemonPair,
     steps: usize,
     seed: u64,
     hurries: bool,
@@ -191,38 +195,38 @@ pub fn random(
 ) -> Result<Played, Fault> {
     let mut chooser = Chooser::new(seed, hurries);
     let mut left = steps;
-    let life = Life { setup, pair, name: format!("seed-{seed}"), seed };
+    let life = ScenarioRun { setup, pair, name: format!("seed-{seed}"), seed };
     let settings = chooser.settings();
     tell(&format!("{pair}, {}: {settings}", life.name));
     life.play(settings, &mut |line| tell(&line), |cluster| {
         left = left.checked_sub(1)?;
-        Some(chooser.choose(cluster.lives))
+        Some(chooser.choose(cluster.node_states))
     })
 }
 
-enum News {
+enum WorkerMessage {
     Line(String),
     Played(usize, Result<Played, Fault>),
 }
 
 /// One cluster of a scenario, from its start to its end.
-struct Life<'a> {
-    setup: &'a Setup,
-    pair: Pair,
+struct ScenarioRun<'a> {
+    setup: &'a MixedSetup,
+    pair: DaemonPair,
     name: String,
     seed: u64,
 }
 
-impl Life<'_> {
+impl ScenarioRun<'_> {
     /// Takes steps until there are none, or until an audit fails: the steps after a failure show nothing.
     fn play(
         self,
-        settings: Settings,
+        settings: MixedSettings,
         tell: &mut dyn FnMut(String),
-        mut next: impl FnMut(&Cluster) -> Option<Planned>,
+        mut next: impl FnMut(&MixedCluster) -> Option<Planned>,
     ) -> Result<Played, Fault> {
         let Self { setup, pair, name, seed } = self;
-        let mut cluster = Cluster::build(setup, pair, settings, seed)?;
+        let mut cluster = MixedCluster::build(setup, pair, settings, seed)?;
         let mut played = Played { pair, name, steps: Vec::new(), met_locum: false, evidence: String::new() };
         while let Some(planned) = next(&cluster) {
             played.met_locum |= planned.step.starts_locum(pair);

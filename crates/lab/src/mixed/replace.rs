@@ -6,21 +6,21 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    Audited, Pair, Planned, Settings, Setup,
-    cluster::Cluster,
+    Audited, DaemonPair, MixedSettings, MixedSetup, Planned,
+    cluster::MixedCluster,
     files::{GROUPS, NODES, STEADY},
     step::{
+        NodeSelector::{Both, First, Second},
         Set::{All, Local},
         Step,
         Step::{Run, Standby, Start, Stop},
-        Who::{Both, First, Second},
     },
 };
 use crate::{
     clock::{Moment, await_some},
     daemon::{CONFIG, Daemon, PROGRAM_LIMIT, complete},
     fault::{Doing, Fault},
-    process::{Outcome, Program},
+    process::{Program, ProgramOutcome},
     timeline::{self, Span},
     watch::Record,
 };
@@ -53,7 +53,7 @@ pub struct Replaced {
     /// The daemon that took heartbeat's place: Locum, or heartbeat itself for comparison.
     pub by: Daemon,
     /// Its steps; if one failed, it is the last.
-    pub stages: Vec<Stage>,
+    pub steps: Vec<ReplacementStep>,
     /// The ends of the logs, if a step failed.
     pub evidence: String,
 }
@@ -61,19 +61,19 @@ pub struct Replaced {
 impl Replaced {
     /// The step that failed, if any did.
     #[must_use]
-    pub fn failed(&self) -> Option<&Stage> {
-        self.stages.iter().find(|stage| !stage.audited.faults.is_empty())
+    pub fn failed(&self) -> Option<&ReplacementStep> {
+        self.steps.iter().find(|stage| !stage.audited.faults.is_empty())
     }
 }
 
 /// A step of a replacement, and its cost to the client.
 #[derive(Clone, Debug)]
-pub struct Stage {
+pub struct ReplacementStep {
     pub name: &'static str,
     /// Whether it moves the groups, as planned.
     pub hands_over: bool,
     /// The daemons of the nodes after the step.
-    pub pair: Pair,
+    pub pair: DaemonPair,
     /// The step and its audit.
     pub audited: Audited,
     /// Each time without a page of at least 50 ms, in a hand-over 20 ms.
@@ -88,11 +88,11 @@ pub struct Stage {
 }
 
 /// A planned step: its name, the step, the owners of the groups after it, and whether it moves the groups.
-type Plan = (&'static str, Step, &'static str, bool);
+type PlannedStep = (&'static str, Step, &'static str, bool);
 
 /// At the beginning of the replacement both groups are on the first node, so the second is the standby. Groups move
 /// only by commands.
-fn plan(by: Daemon) -> Vec<Plan> {
+fn plan(by: Daemon) -> Vec<PlannedStep> {
     let back = Daemon::Heartbeat;
     vec![
         ("begin", Start(Both), "12", true),
@@ -118,15 +118,16 @@ fn plan(by: Daemon) -> Vec<Plan> {
 /// # Errors
 /// [`Fault::Missing`] where no rack can be built; else the kernel's error.
 pub fn replace(
-    setup: &Setup,
+    setup: &MixedSetup,
     web_server: &'static str,
     by: Daemon,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Replaced, Fault> {
-    let settings = Settings { auto_failback: "off", web_server: Some(web_server), ..Settings::USUAL };
-    let mut cluster = Cluster::build(setup, Pair::ORACLE, settings, 1)?;
-    found_on_the_host(&cluster)?;
-    let mut replaced = Replaced { by, stages: Vec::new(), evidence: String::new() };
+    let settings =
+        MixedSettings { auto_failback: "off", web_server: Some(web_server), ..MixedSettings::USUAL };
+    let mut cluster = MixedCluster::build(setup, DaemonPair::ORACLE, settings, 1)?;
+    write_host_state(&cluster)?;
+    let mut replaced = Replaced { by, steps: Vec::new(), evidence: String::new() };
     let mut identities = [0, 1].map(|node| Identity::read(&cluster, node));
     for (name, step, owners, hands_over) in plan(by) {
         let from = Moment::now();
@@ -139,8 +140,8 @@ pub fn replace(
         // A gap ends with an answer.
         let answered = |record: &Record| record.pages.last().is_some_and(|page| page.at > window.to);
         let _ = await_some(LAST_ANSWER, || (cluster.rack.look(answered) == Some(true)).then_some(()));
-        let mut stage = Stage::seen(&cluster, window, name, hands_over, audited);
-        stage.judge(&Quiet::seen(&cluster, owners)?.since(&before));
+        let mut stage = ReplacementStep::seen(&cluster, window, name, hands_over, audited);
+        stage.check(&Quiet::seen(&cluster, owners)?.since(&before));
         for (node, identity) in identities.iter_mut().enumerate() {
             let now = Identity::read(&cluster, node);
             let begun = matches!(step, Start(who) | Run(who, _) if who.each().contains(&node));
@@ -151,7 +152,7 @@ pub fn replace(
         strangers(&cluster, &mut stage.audited.faults);
         tell(&format!("{} {name}: {}{}", by.name(), stage.audited, stage.gaps_in_words()));
         let failed = !stage.audited.faults.is_empty();
-        replaced.stages.push(stage);
+        replaced.steps.push(stage);
         if failed {
             break;
         }
@@ -165,9 +166,15 @@ pub fn replace(
     Ok(replaced)
 }
 
-impl Stage {
+impl ReplacementStep {
     /// The step, with the gaps that the client saw during it.
-    fn seen(cluster: &Cluster, window: Span, name: &'static str, hands_over: bool, audited: Audited) -> Self {
+    fn seen(
+        cluster: &MixedCluster,
+        window: Span,
+        name: &'static str,
+        hands_over: bool,
+        audited: Audited,
+    ) -> Self {
         let least = if hands_over { MOVE_GAP_LEAST } else { GAP_LEAST };
         let [pages, first, second, machine] =
             cluster.rack.look(|record| gaps(record, window, least)).unwrap_or_default();
@@ -190,7 +197,7 @@ impl Stage {
     }
 
     /// Adds the faults of this step, and of moves that should not have happened during it.
-    fn judge(&mut self, moved: &Quiet) {
+    fn check(&mut self, moved: &Quiet) {
         if self.hands_over {
             return;
         }
@@ -242,7 +249,7 @@ struct Quiet {
 
 impl Quiet {
     /// `owners`: the owners of the groups, `"11"` or `"22"`.
-    fn seen(cluster: &Cluster, owners: &str) -> Result<Self, Fault> {
+    fn seen(cluster: &MixedCluster, owners: &str) -> Result<Self, Fault> {
         let ours = |ip: IpAddr| GROUPS.iter().any(|&(address, _)| ip == IpAddr::V4(address));
         let holds = |record: &Record| record.holds.iter().filter(|hold| ours(hold.ip)).count();
         let owner = usize::from(owners == "22");
@@ -259,7 +266,7 @@ impl Quiet {
 
 /// Checks both daemons with the same commands: `cl_status` says that the other node, if it runs, is active, and
 /// `locum check` finds nothing wrong with the files.
-fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault> {
+fn after_start(cluster: &MixedCluster, faults: &mut Vec<String>) -> Result<(), Fault> {
     for (node, other) in [(0, 1), (1, 0)] {
         let name = NODES[node];
         let cl_status = match cluster.pair.0[node] {
@@ -272,13 +279,13 @@ fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault>
                 format!("{links}/cl_status")
             }
         };
-        let mut said = Outcome { code: None, text: String::new() };
+        let mut said = ProgramOutcome { code: None, text: String::new() };
         let active = await_some(ACTIVE_LIMIT, || {
             said = run(cluster, name, &[&cl_status, "nodestatus", NODES[other]]).ok()?;
             (said.code == Some(0) && said.text.trim() == "active").then_some(())
         });
         if active.is_none() {
-            let Outcome { code, text } = said;
+            let ProgramOutcome { code, text } = said;
             faults.push(format!(
                 "{name}: cl_status nodestatus {} ends with {code:?}: {}",
                 NODES[other],
@@ -297,12 +304,12 @@ fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault>
     Ok(())
 }
 
-fn run(cluster: &Cluster, node: &str, words: &[&str]) -> Result<Outcome, Fault> {
+fn run(cluster: &MixedCluster, node: &str, words: &[&str]) -> Result<ProgramOutcome, Fault> {
     cluster.rack.run(node, &Program::new(words), PROGRAM_LIMIT)
 }
 
 /// Adds a fault if a daemon took the other, or itself, for another node.
-fn strangers(cluster: &Cluster, faults: &mut Vec<String>) {
+fn strangers(cluster: &MixedCluster, faults: &mut Vec<String>) {
     for (node, name) in NODES.iter().enumerate() {
         let log = cluster.log(node);
         let lines = log.lines().filter(|line| STRANGER.iter().any(|text| line.contains(text)));
@@ -312,12 +319,12 @@ fn strangers(cluster: &Cluster, faults: &mut Vec<String>) {
 
 // ---- identities of the nodes ----------------------------------------------
 
-fn state(cluster: &Cluster, node: usize) -> PathBuf {
+fn state(cluster: &MixedCluster, node: usize) -> PathBuf {
     cluster.rack.disk(NODES[node]).join(STATE)
 }
 
 /// Gives both hosts the state directory of a cluster that has served for long.
-fn found_on_the_host(cluster: &Cluster) -> Result<(), Fault> {
+fn write_host_state(cluster: &MixedCluster) -> Result<(), Fault> {
     // RFC 9562, version 4.
     let uuids = [0x5a_u8, 0xc3].map(|byte| {
         let mut uuid = [byte; 16];
@@ -348,7 +355,7 @@ struct Identity {
 }
 
 impl Identity {
-    fn read(cluster: &Cluster, node: usize) -> Self {
+    fn read(cluster: &MixedCluster, node: usize) -> Self {
         let read = |name: &str| fs::read(state(cluster, node).join(name)).ok();
         let generation = read(GENERATION).and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
         Self { uuid: read(UUID), generation, caches: CACHES.map(|name| (name, read(name))).into() }
@@ -414,17 +421,17 @@ mod tests {
                 faults: Vec::new(),
                 note: None,
             };
-            let mut stage = Stage {
+            let mut stage = ReplacementStep {
                 name: "",
                 hands_over,
-                pair: Pair::ORACLE,
+                pair: DaemonPair::ORACLE,
                 audited,
                 page_gaps: Vec::new(),
                 echo_gaps: [Vec::new(), Vec::new()],
                 machine_gaps: Vec::new(),
                 unexplained: Duration::from_millis(gap),
             };
-            stage.judge(&Quiet { changes, journal: journal.to_owned() });
+            stage.check(&Quiet { changes, journal: journal.to_owned() });
             stage.audited.faults.len()
         };
         assert_eq!((faults(true, 5000, 4, "start"), faults(false, 60, 0, "")), (0, 0));

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    files::{Medium, Settings},
+    files::{Medium, MixedSettings},
     step::{
+        NodeSelector::{Both, First, Second},
         Planned,
         Set::{All, Failback, Foreign, Local},
         Step,
-        Who::{Both, First, Second},
     },
 };
 
@@ -22,7 +22,7 @@ const STONITH: &str = "stonith_host * null clustnode1 clustnode2";
 
 /// A named scenario of a mixed cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scenario {
+pub enum MixedScenario {
     /// Both daemons start at once; each node loses its power, and comes back.
     Power,
     /// The first node starts alone, the second joins; each leaves gracefully, and comes back.
@@ -69,12 +69,12 @@ pub enum Scenario {
     SlowBeats,
     /// Each daemon reloads other times in place: while it holds its own groups, none, and all, and beside a peer
     /// without power.
-    Renew,
+    Reload,
     /// The same with `auto_failback legacy`, where a living node holds its own groups.
-    RenewLegacy,
+    ReloadLegacy,
 }
 
-impl Scenario {
+impl MixedScenario {
     /// All scenarios, in the order of the command line.
     pub const ALL: [Self; 24] = [
         Self::Power,
@@ -99,8 +99,8 @@ impl Scenario {
         Self::Stonith,
         Self::Hasty,
         Self::SlowBeats,
-        Self::Renew,
-        Self::RenewLegacy,
+        Self::Reload,
+        Self::ReloadLegacy,
     ];
 
     /// The scenario's name in options and reports.
@@ -129,35 +129,35 @@ impl Scenario {
             Self::Stonith => "stonith",
             Self::Hasty => "hasty",
             Self::SlowBeats => "slow-beats",
-            Self::Renew => "renew",
-            Self::RenewLegacy => "renew-legacy",
+            Self::Reload => "renew",
+            Self::ReloadLegacy => "renew-legacy",
         }
     }
 
     /// The configuration of its cluster.
     #[must_use]
-    pub fn settings(self) -> Settings {
+    pub fn settings(self) -> MixedSettings {
         const CABLE: &[Medium] = &[Medium::Bcast];
         const CABLE_AND_LINE: &[Medium] = &[Medium::Bcast, Medium::Serial];
-        let usual = Settings::USUAL;
+        let usual = MixedSettings::USUAL;
         match self {
-            Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill | Self::Renew => usual,
-            Self::SlowBeats => Settings { second_beats: Some(Duration::from_secs(3)), ..usual },
-            Self::Legacy | Self::RenewLegacy => Settings { auto_failback: "legacy", ..usual },
-            Self::Words | Self::NoFailback | Self::Hasty => Settings { auto_failback: "off", ..usual },
-            Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
-            Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
-            Self::Loss => Settings { media: CABLE, loss: Some(0), ..usual },
+            Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill | Self::Reload => usual,
+            Self::SlowBeats => MixedSettings { second_beats: Some(Duration::from_secs(3)), ..usual },
+            Self::Legacy | Self::ReloadLegacy => MixedSettings { auto_failback: "legacy", ..usual },
+            Self::Words | Self::NoFailback | Self::Hasty => MixedSettings { auto_failback: "off", ..usual },
+            Self::Links | Self::Partition => MixedSettings { media: CABLE_AND_LINE, ..usual },
+            Self::PartitionNoFailback => MixedSettings { media: CABLE, auto_failback: "off", ..usual },
+            Self::Loss => MixedSettings { media: CABLE, loss: Some(0), ..usual },
             Self::Interrupted => {
-                Settings { media: CABLE, auto_failback: "off", slow: Duration::from_secs(3), ..usual }
+                MixedSettings { media: CABLE, auto_failback: "off", slow: Duration::from_secs(3), ..usual }
             }
-            Self::Ipfail => Settings { media: CABLE, more: IPFAIL, ..usual },
-            Self::Stonith => Settings { more: STONITH, ..usual },
-            Self::OtherKey | Self::Freeze => Settings { media: CABLE, ..usual },
-            Self::Serial => Settings { media: &[Medium::Serial], ..usual },
-            Self::McastCrc => Settings { media: &[Medium::Mcast], key: "crc", ..usual },
-            Self::UcastMd5 => Settings { media: &[Medium::Ucast], key: "md5 together", ..usual },
-            Self::Classic => Settings { media: CABLE_AND_LINE, more: "msgfmt classic", ..usual },
+            Self::Ipfail => MixedSettings { media: CABLE, more: IPFAIL, ..usual },
+            Self::Stonith => MixedSettings { more: STONITH, ..usual },
+            Self::OtherKey | Self::Freeze => MixedSettings { media: CABLE, ..usual },
+            Self::Serial => MixedSettings { media: &[Medium::Serial], ..usual },
+            Self::McastCrc => MixedSettings { media: &[Medium::Mcast], key: "crc", ..usual },
+            Self::UcastMd5 => MixedSettings { media: &[Medium::Ucast], key: "md5 together", ..usual },
+            Self::Classic => MixedSettings { media: CABLE_AND_LINE, more: "msgfmt classic", ..usual },
         }
     }
 
@@ -165,7 +165,7 @@ impl Scenario {
     #[must_use]
     pub fn steps(self, loss: Duration) -> Vec<Planned> {
         use Step::{
-            Cut, Freeze, Heal, Isolate, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rejoin, Renew,
+            Cut, Freeze, Heal, Isolate, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rejoin, Reload,
             Rest, RightKey, Split, Standby, Start, Stop, Takeover,
         };
         const FROZEN: Duration = Duration::from_secs(5);
@@ -280,31 +280,31 @@ impl Scenario {
                 (PowerOff(Second), "11"),
                 (Start(Second), "12"),
             ],
-            Self::Renew => vec![
+            Self::Reload => vec![
                 (Start(Both), "12"),
-                (Renew(First), "12"),
-                (Renew(Second), "12"),
+                (Reload(First), "12"),
+                (Reload(Second), "12"),
                 (Standby(First, Local), "22"),
-                (Renew(First), "22"),
-                (Renew(Second), "22"),
+                (Reload(First), "22"),
+                (Reload(Second), "22"),
                 (Takeover(First, Local), "12"),
                 (Standby(Second, Local), "11"),
-                (Renew(Second), "11"),
+                (Reload(Second), "11"),
                 (Takeover(Second, Local), "12"),
                 (PowerOff(First), "22"),
-                (Renew(Second), "22"),
+                (Reload(Second), "22"),
                 (Start(First), "12"),
             ],
-            Self::RenewLegacy => vec![
+            Self::ReloadLegacy => vec![
                 (Start(First), "11"),
                 (Start(Second), "12"),
-                (Renew(First), "12"),
-                (Renew(Second), "12"),
+                (Reload(First), "12"),
+                (Reload(Second), "12"),
                 (PowerOff(First), "22"),
-                (Renew(Second), "22"),
+                (Reload(Second), "22"),
                 (Start(First), "12"),
                 (PowerOff(Second), "11"),
-                (Renew(First), "11"),
+                (Reload(First), "11"),
                 (Start(Second), "12"),
             ],
             Self::Freeze => {

@@ -40,10 +40,10 @@ impl Sniffer {
             while !to.end.load(Relaxed) {
                 let _ = poll(&mut [PollFd::new(&tap, PollFlags::IN)], Some(&LOOK_AGAIN));
                 while let Ok(Some(got)) = tap.receive(&mut buffer) {
-                    match Kind::of(&buffer[..got.length]) {
-                        Some(Kind::Request) => drop(to.requests.fetch_add(1, Relaxed)),
-                        Some(Kind::Numbered(number)) if number > highest => highest = number,
-                        Some(Kind::Numbered(_)) => drop(to.answers.fetch_add(1, Relaxed)),
+                    match FrameKind::of(&buffer[..got.length]) {
+                        Some(FrameKind::Request) => drop(to.requests.fetch_add(1, Relaxed)),
+                        Some(FrameKind::Numbered(number)) if number > highest => highest = number,
+                        Some(FrameKind::Numbered(_)) => drop(to.answers.fetch_add(1, Relaxed)),
                         None => {}
                     }
                 }
@@ -68,13 +68,13 @@ impl Drop for Sniffer {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     /// A request for retransmission (`NS_rexmit`).
     Request,
     Numbered(u64),
 }
 
-impl Kind {
+impl FrameKind {
     /// The kind of an Ethernet frame, if it is a frame of the cluster in netstring framing.
     fn of(bytes: &[u8]) -> Option<Self> {
         let begin = bytes.windows(4).position(|four| four == b"###\n")?;
@@ -99,9 +99,12 @@ mod tests {
 
     #[test]
     fn requests_and_numbers_are_told_apart() {
-        let kind = |text: &str| Kind::of(&[b"header of some bytes", text.as_bytes()].concat());
-        assert_eq!(kind("###\n11:(0)t=status,10:(0)seq=1f,%%%\n10:1 d9c61b8c,"), Some(Kind::Numbered(0x1f)));
-        assert_eq!(kind("###\n14:(0)t=NS_rexmit,15:(0)firstseq=12,%%%\n"), Some(Kind::Request));
+        let kind = |text: &str| FrameKind::of(&[b"header of some bytes", text.as_bytes()].concat());
+        assert_eq!(
+            kind("###\n11:(0)t=status,10:(0)seq=1f,%%%\n10:1 d9c61b8c,"),
+            Some(FrameKind::Numbered(0x1f))
+        );
+        assert_eq!(kind("###\n14:(0)t=NS_rexmit,15:(0)firstseq=12,%%%\n"), Some(FrameKind::Request));
         assert_eq!(kind("###\n15:(0)t=NS_ackmsg,13:(0)ackseq=12,%%%\n"), None);
         assert_eq!(kind("nothing of the cluster"), None);
     }

@@ -2,19 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use super::Pair;
+use super::DaemonPair;
 use crate::daemon::Daemon;
 
 /// One node, or both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum NodeSelector {
     First,
     Second,
     /// Both at the same time.
     Both,
 }
 
-impl Who {
+impl NodeSelector {
     /// The indices of these nodes.
     pub(super) fn each(self) -> &'static [usize] {
         match self {
@@ -30,7 +30,7 @@ impl Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for NodeSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::First => "1",
@@ -69,21 +69,21 @@ impl Set {
 pub enum Step {
     /// Starts daemons; a node without power gets it first. If a real heartbeat was killed, its node loses its power
     /// before, as by its watchdog: heartbeat has no other way to clear the leftovers of its earlier run.
-    Start(Who),
+    Start(NodeSelector),
     /// Starts daemons on nodes where none runs; from now on they are this program.
-    Run(Who, Daemon),
+    Run(NodeSelector, Daemon),
     /// Ends daemons gracefully, and waits for their end.
-    Stop(Who),
+    Stop(NodeSelector),
     /// Nodes lose their power.
-    PowerOff(Who),
+    PowerOff(NodeSelector),
     /// Kills daemons; the kernels go on, and keep their addresses.
-    Kill(Who),
+    Kill(NodeSelector),
     /// Freezes a daemon for this long.
-    Freeze(Who, Duration),
+    Freeze(NodeSelector, Duration),
     /// Asks a node to give a set away.
-    Standby(Who, Set),
+    Standby(NodeSelector, Set),
     /// Asks a node to get a set.
-    Takeover(Who, Set),
+    Takeover(NodeSelector, Set),
     /// One of the links (by its index in the configuration) carries nothing.
     Cut(usize),
     /// The link carries frames again.
@@ -93,9 +93,9 @@ pub enum Step {
     /// All links carry frames again.
     Heal,
     /// A node does not reach any other on the client's segment.
-    Isolate(Who),
+    Isolate(NodeSelector),
     /// The node reaches all others again.
-    Rejoin(Who),
+    Rejoin(NodeSelector),
     /// This percentage of all frames is lost from now on.
     Lose(u32),
     /// No frame is lost any more. During the loss, each node must have asked for frames again, and been answered.
@@ -103,16 +103,16 @@ pub enum Step {
     /// Nothing is done for this long.
     Rest(Duration),
     /// A node's next daemon has a key that the other does not have.
-    OtherKey(Who),
+    OtherKey(NodeSelector),
     /// The node's next daemon has the right key again.
-    RightKey(Who),
+    RightKey(NodeSelector),
     /// A node's files get other times, and its daemon gets HUP: no group may stop or start.
-    Renew(Who),
+    Reload(NodeSelector),
 }
 
 impl Step {
     /// Whether this step starts a Locum in a cluster of this pair.
-    pub(super) fn starts_locum(self, pair: Pair) -> bool {
+    pub(super) fn starts_locum(self, pair: DaemonPair) -> bool {
         match self {
             Self::Start(who) => who.each().iter().any(|&place| pair.0[place] == Daemon::Locum),
             Self::Run(_, daemon) => daemon == Daemon::Locum,
@@ -143,7 +143,7 @@ impl fmt::Display for Step {
             Self::Rest(time) => write!(f, "rest {} s", time.as_secs()),
             Self::OtherKey(who) => write!(f, "other key on {who}"),
             Self::RightKey(who) => write!(f, "right key on {who}"),
-            Self::Renew(who) => write!(f, "renew {who}"),
+            Self::Reload(who) => write!(f, "renew {who}"),
         }
     }
 }

@@ -3,19 +3,19 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use locum_sys::gate::{self, Engine};
+use locum_sys::gate::{self, Backend};
 
-use super::{Row, description, row, sight};
+use super::{NativeRow, description, row, watch_spec};
 use crate::{
     clock::{Moment, await_some, pause},
     fault::Fault,
-    gate::{Kind, Order},
+    gate::{GateBackend, Order},
     node::bpffs,
     pair::{
-        Setup,
+        PairSetup,
         cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, answers},
     },
-    process::{Process, Program, Sign},
+    process::{Process, ProcessSignal, Program},
     rack::Rack,
 };
 
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// As for [`play`](super::play); also if the instruments do not show the overlap in any of several attempts.
-pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> {
+pub fn control(setup: &PairSetup, tell: &mut dyn FnMut(&str)) -> Result<NativeRow, Fault> {
     for _ in 1..TRIES {
         match attempt(setup)? {
             Ok(row) => return Ok(row),
@@ -49,9 +49,9 @@ pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> 
 }
 
 /// The row. The inner error means that the row does not show the overlap.
-fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
+fn attempt(setup: &PairSetup) -> Result<Result<NativeRow, String>, Fault> {
     let mut rack = Rack::build(description(setup))?;
-    rack.watch(sight())?;
+    rack.watch(watch_spec())?;
     let first = open_gate(&rack, FIRST, setup.gates)?;
     rack.run(FIRST, &Program::new(&["locum", &setup.web_server, "start"]), PATIENCE)?;
     if await_some(PATIENCE, || answers(&rack).then_some(())).is_none() {
@@ -67,7 +67,7 @@ fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
     let both = Moment::now();
     pause(BOTH);
     // Its gate shuts by itself.
-    let _ = second.signal(Sign::Kill);
+    let _ = second.signal(ProcessSignal::Kill);
     let both = Moment::now().since(both);
     pause(LEASE + MARGIN);
     rack.remove_address(SECOND, SERVICE.into())?;
@@ -85,15 +85,15 @@ fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
 }
 
 /// Puts the address on a node, behind a gate that a process renews.
-fn open_gate(rack: &Rack, node: &str, asked: Option<Kind>) -> Result<Process, Fault> {
+fn open_gate(rack: &Rack, node: &str, asked: Option<GateBackend>) -> Result<Process, Fault> {
     let choose = move || match (gate::probe_with(bpffs().into()), asked) {
-        (probe, None | Some(Kind::Bpf)) => probe.choose(),
-        (probe, Some(Kind::Nft)) => probe.nft.map(|()| Engine::Nft),
+        (probe, None | Some(GateBackend::Bpf)) => probe.choose(),
+        (probe, Some(GateBackend::Nft)) => probe.nft.map(|()| Backend::Nft),
     };
     let engine = rack.inside(node, choose)?;
     let engine = engine.map_err(|why| Fault::missing("a gate", &std::io::Error::other(why)))?;
     let order = Order {
-        engine,
+        backend: engine,
         interface: CLIENT_SIDE.into(),
         address: IpAddr::V4(SERVICE),
         lease: LEASE,

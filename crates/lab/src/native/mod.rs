@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use control::{CONTROL, control};
 use locum_sys::gate;
-pub use scenario::{Outcome, Scenario};
+pub use scenario::{ExpectedOutcome, NativeScenario};
 
 use crate::{
     clock::Moment,
@@ -19,15 +19,15 @@ use crate::{
     fault::Fault,
     node::bpffs,
     pair::{
-        Peer, Setup,
-        cluster::{self, Cluster, FIRST, SECOND, SERVICE, await_steadily},
+        PairSetup, Peer,
+        cluster::{self, FIRST, PairCluster, SECOND, SERVICE, await_steadily},
         files,
         sample::Sample,
     },
     process::Program,
     rack::Rack,
     timeline::Span,
-    watch::Sight,
+    watch::WatchSpec,
 };
 
 /// Number of nodes that may own the service.
@@ -47,13 +47,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// The result of one scenario.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct NativeRow {
     /// The scenario's name, or [`CONTROL`].
     pub scenario: &'static str,
     /// The backend of the gates; empty if no gate stands any more.
-    pub engine: String,
+    pub backend: String,
     /// The expected outcome for the service; `None` in the control.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<ExpectedOutcome>,
     /// The owners of the service before and after, or [`NOBODY`]; `None` in the control.
     pub owners: Option<[&'static str; 2]>,
     /// The time from the fault within which the service must be back; `None` if nothing is promised.
@@ -66,10 +66,10 @@ pub struct Row {
     /// The errors found; empty in a good row.
     pub wrong: Vec<String>,
     /// The last status reports of the members, if there was an error.
-    pub said: String,
+    pub status_reports: String,
 }
 
-impl Row {
+impl NativeRow {
     /// The client's longest time without an echo.
     #[must_use]
     pub fn outage(&self) -> Duration {
@@ -118,12 +118,12 @@ impl Promise {
     }
 
     /// The bound of one scenario; `None` if nothing is promised.
-    fn of(self, scenario: Scenario, pace: Duration) -> Option<Duration> {
+    fn of(self, scenario: NativeScenario, pace: Duration) -> Option<Duration> {
         match (scenario.outcome(), scenario) {
             // The fault must have lasted for a lease; then the group is handed over.
-            (_, Scenario::LinkClient) => Some(self.bound() + pace),
+            (_, NativeScenario::LinkClient) => Some(self.bound() + pace),
             // Its beats are granted as long as it counts itself the owner, until its lease has ended.
-            (_, Scenario::OwnerDeaf) => Some(self.bound() + pace),
+            (_, NativeScenario::OwnerDeaf) => Some(self.bound() + pace),
             _ => Some(self.bound()),
         }
     }
@@ -135,11 +135,11 @@ impl Promise {
 /// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] if the cluster does not come up; else the
 /// kernel's error.
 pub fn play(
-    scenario: Scenario,
-    setup: &Setup,
+    scenario: NativeScenario,
+    setup: &PairSetup,
     promise: Promise,
     tell: &mut dyn FnMut(&str),
-) -> Result<Row, Fault> {
+) -> Result<NativeRow, Fault> {
     for _ in 1..TRIES {
         let row = attempt(scenario, setup, promise)?;
         let two = !row.two_open.is_zero() || !row.two_answer().is_zero();
@@ -151,10 +151,10 @@ pub fn play(
     attempt(scenario, setup, promise)
 }
 
-fn attempt(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, Fault> {
+fn attempt(scenario: NativeScenario, setup: &PairSetup, promise: Promise) -> Result<NativeRow, Fault> {
     let description = description(setup);
     let description = if scenario.is_one_way() { description.relayed(1) } else { description };
-    let mut cluster = Cluster::built(Peer::Native, setup, description, sight())?;
+    let mut cluster = PairCluster::built(Peer::Native, setup, description, watch_spec())?;
     if !await_one_gate(&cluster.rack, setup.calm) {
         return Err(unwell(&cluster, "does not come up"));
     }
@@ -174,13 +174,13 @@ fn attempt(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, F
         row.wrong.push("it did not settle on one owner".into());
     }
     if !row.wrong.is_empty() {
-        row.said = unwell(&cluster, &row.wrong.join("; ")).to_string();
+        row.status_reports = unwell(&cluster, &row.wrong.join("; ")).to_string();
     }
     Ok(row)
 }
 
 /// An error about the cluster, with its members' logs and status reports.
-fn unwell(cluster: &Cluster, what: &str) -> Fault {
+fn unwell(cluster: &PairCluster, what: &str) -> Fault {
     let mut text = cluster.fault(what).to_string();
     for member in Peer::Native.members() {
         let status = cluster.rack.run(member, &Program::new(&["locum", "status"]), STATUS_LIMIT);
@@ -191,7 +191,7 @@ fn unwell(cluster: &Cluster, what: &str) -> Fault {
 }
 
 /// All errors in a row.
-fn wrong(row: &Row, scenario: Scenario, setup: &Setup, promise: Promise) -> Vec<String> {
+fn wrong(row: &NativeRow, scenario: NativeScenario, setup: &PairSetup, promise: Promise) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut note = |is_wrong: bool, text: String| {
         if is_wrong {
@@ -208,7 +208,7 @@ fn wrong(row: &Row, scenario: Scenario, setup: &Setup, promise: Promise) -> Vec<
     }
     if let Some([before, after]) = row.owners {
         let moved = before != after;
-        let should = scenario.outcome() == Outcome::Moves;
+        let should = scenario.outcome() == ExpectedOutcome::Moves;
         let text =
             if should { "the other node should have taken it" } else { "the owner should have kept it" };
         note(moved != should, text.into());
@@ -216,16 +216,16 @@ fn wrong(row: &Row, scenario: Scenario, setup: &Setup, promise: Promise) -> Vec<
     wrong
 }
 
-fn description(setup: &Setup) -> Description {
+fn description(setup: &PairSetup) -> Description {
     cluster::description(setup, Some(Peer::Native))
 }
 
-fn sight() -> Sight {
-    Sight { gates: true, ..cluster::sight() }
+fn watch_spec() -> WatchSpec {
+    WatchSpec { gates: true, ..cluster::watch_spec() }
 }
 
 /// The measurements of a scenario from a moment until now.
-fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
+fn row(rack: &Rack, scenario: &'static str, from: Moment) -> NativeRow {
     let window = Span::new(from, Moment::now());
     let sample = cluster::sample(rack, from);
     let (two_open, unseen) = rack
@@ -235,10 +235,10 @@ fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
             (record.two_open(SERVICE, window), unseen.unwrap_or_default())
         })
         .unwrap_or_default();
-    let engines = [FIRST, SECOND].into_iter().find_map(|node| rack.inside(node, engine).ok().flatten());
-    Row {
+    let engines = [FIRST, SECOND].into_iter().find_map(|node| rack.inside(node, backend).ok().flatten());
+    NativeRow {
         scenario,
-        engine: engines.unwrap_or_default(),
+        backend: engines.unwrap_or_default(),
         outcome: None,
         owners: None,
         bound: None,
@@ -246,14 +246,14 @@ fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
         unseen,
         sample,
         wrong: Vec::new(),
-        said: String::new(),
+        status_reports: String::new(),
     }
 }
 
 /// Runs in a node: the backend of its gate, if it has one.
-fn engine() -> Option<String> {
+fn backend() -> Option<String> {
     let gates = gate::list(Some(bpffs().into())).ok()?;
-    gates.first().map(|gate| gate.engine.to_string())
+    gates.first().map(|gate| gate.backend.to_string())
 }
 
 /// Waits until the service has answered for `calm`, with exactly one node's gate open.

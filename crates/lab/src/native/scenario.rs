@@ -10,9 +10,9 @@ use crate::{
     clock::{Moment, pause},
     fault::{Doing, Fault},
     node::bpffs,
-    pair::cluster::{CROSSOVER, Cluster, FIRST, LAN, SECOND, THIRD, WITNESS},
-    process::Sign,
-    relay::{Impairment, Way},
+    pair::cluster::{CROSSOVER, FIRST, LAN, PairCluster, SECOND, THIRD, WITNESS},
+    process::ProcessSignal,
+    relay::{Impairment, RelayDirection},
 };
 
 /// All networks of a node: the client's, the cable to the other node, and that of the witness.
@@ -22,7 +22,7 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// A fault of a native cluster. The owner is the node that has the service; the other is the other node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scenario {
+pub enum NativeScenario {
     /// The owner's daemon is frozen, and thaws.
     Freeze,
     /// All processes of the owner are frozen, and thaw.
@@ -61,14 +61,14 @@ pub enum Scenario {
 
 /// The expected outcome for the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ExpectedOutcome {
     /// The other node takes the service.
     Moves,
     /// The owner keeps the service.
     Stays,
 }
 
-impl Scenario {
+impl NativeScenario {
     /// All scenarios, in the order of the command line.
     pub const ALL: [Self; 17] = [
         Self::Freeze,
@@ -116,7 +116,7 @@ impl Scenario {
 
     /// The expected outcome for the service.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub fn outcome(self) -> ExpectedOutcome {
         match self {
             Self::Freeze
             | Self::FreezeAll
@@ -126,7 +126,7 @@ impl Scenario {
             | Self::OwnerMute
             | Self::OwnerDeaf
             | Self::LinkClient
-            | Self::Isolation => Outcome::Moves,
+            | Self::Isolation => ExpectedOutcome::Moves,
             Self::OtherMute
             | Self::OtherDeaf
             | Self::Partition
@@ -134,7 +134,7 @@ impl Scenario {
             | Self::LinkFront
             | Self::LinkBack
             | Self::LinkWitness
-            | Self::Flush => Outcome::Stays,
+            | Self::Flush => ExpectedOutcome::Stays,
         }
     }
 
@@ -146,7 +146,7 @@ impl Scenario {
     /// Plays the fault, and returns the moment before it. It lasts for `time`; then it is undone, if that is possible.
     pub(super) fn happen(
         self,
-        cluster: &mut Cluster,
+        cluster: &mut PairCluster,
         owner: &'static str,
         time: Duration,
     ) -> Result<Moment, Fault> {
@@ -155,22 +155,22 @@ impl Scenario {
         match self {
             Self::Freeze | Self::FreezeAll => {
                 let frozen = self.processes(cluster, owner)?;
-                signal(&frozen, Sign::Stop);
+                signal(&frozen, ProcessSignal::Stop);
                 pause(time);
-                signal(&frozen, Sign::Continue);
+                signal(&frozen, ProcessSignal::Continue);
             }
             Self::Kill | Self::KillAll => {
-                signal(&self.processes(cluster, owner)?, Sign::Kill);
+                signal(&self.processes(cluster, owner)?, ProcessSignal::Kill);
                 pause(time);
             }
             Self::PowerLoss => {
                 cluster.lose_power(owner)?;
                 pause(time);
             }
-            Self::OwnerMute => one_way(cluster, owner, Way::FromNode, time)?,
-            Self::OwnerDeaf => one_way(cluster, owner, Way::ToNode, time)?,
-            Self::OtherMute => one_way(cluster, other, Way::FromNode, time)?,
-            Self::OtherDeaf => one_way(cluster, other, Way::ToNode, time)?,
+            Self::OwnerMute => one_way(cluster, owner, RelayDirection::FromNode, time)?,
+            Self::OwnerDeaf => one_way(cluster, owner, RelayDirection::ToNode, time)?,
+            Self::OtherMute => one_way(cluster, other, RelayDirection::FromNode, time)?,
+            Self::OtherDeaf => one_way(cluster, other, RelayDirection::ToNode, time)?,
             Self::Partition => apart(cluster, &[LAN, CROSSOVER], other, time)?,
             Self::Isolation => apart(cluster, &NETWORKS, owner, time)?,
             Self::WitnessLost => {
@@ -195,7 +195,7 @@ impl Scenario {
         Ok(from)
     }
 
-    fn processes(self, cluster: &Cluster, node: &str) -> Result<Vec<Pid>, Fault> {
+    fn processes(self, cluster: &PairCluster, node: &str) -> Result<Vec<Pid>, Fault> {
         let all = matches!(self, Self::FreezeAll | Self::KillAll);
         let found = if all { cluster.rack.processes(node)? } else { cluster.daemon(node)? };
         if found.is_empty() {
@@ -206,16 +206,21 @@ impl Scenario {
 }
 
 /// Sends a signal to each process; a process that has just ended needs none.
-fn signal(processes: &[Pid], sign: Sign) {
+fn signal(processes: &[Pid], signal: ProcessSignal) {
     for &process in processes {
-        let _ = kill_process(process, sign.signal());
+        let _ = kill_process(process, signal.signal());
     }
 }
 
-fn one_way(cluster: &Cluster, node: &str, way: Way, time: Duration) -> Result<(), Fault> {
+fn one_way(
+    cluster: &PairCluster,
+    node: &str,
+    direction: RelayDirection,
+    time: Duration,
+) -> Result<(), Fault> {
     let all = |loss| {
         NETWORKS.into_iter().try_for_each(|network| {
-            cluster.rack.impair(network, node, way, Impairment { loss, ..Impairment::default() })
+            cluster.rack.impair(network, node, direction, Impairment { loss, ..Impairment::default() })
         })
     };
     all(1.0)?;
@@ -223,13 +228,13 @@ fn one_way(cluster: &Cluster, node: &str, way: Way, time: Duration) -> Result<()
     all(0.0)
 }
 
-fn apart(cluster: &mut Cluster, networks: &[&str], node: &str, time: Duration) -> Result<(), Fault> {
+fn apart(cluster: &mut PairCluster, networks: &[&str], node: &str, time: Duration) -> Result<(), Fault> {
     networks.iter().try_for_each(|network| cluster.rack.cut(network, node).map(drop))?;
     pause(time);
     networks.iter().try_for_each(|network| cluster.rack.mend(network, node).map(drop))
 }
 
-fn unplugged(cluster: &mut Cluster, network: &str, node: &str, time: Duration) -> Result<(), Fault> {
+fn unplugged(cluster: &mut PairCluster, network: &str, node: &str, time: Duration) -> Result<(), Fault> {
     cluster.rack.unplug(network, node)?;
     pause(time);
     cluster.rack.plug(network, node).map(drop)
@@ -238,7 +243,7 @@ fn unplugged(cluster: &mut Cluster, network: &str, node: &str, time: Duration) -
 /// Runs in a node: deletes every gate that root may delete. The kernel keeps rules that belong to the daemon.
 fn flush() -> io::Result<()> {
     for gate in gate::list(Some(bpffs().into()))? {
-        match gate::remove(&gate.engine, &gate.name) {
+        match gate::remove(&gate.backend, &gate.name) {
             Err(error) if error.kind() != io::ErrorKind::ResourceBusy => return Err(error),
             _ => {}
         }

@@ -8,16 +8,16 @@ use std::{
 
 use rustix::process::{Pid, kill_process};
 
-use super::{Peer, Setup, sample::Sample};
+use super::{PairSetup, Peer, sample::Sample};
 use crate::{
     clock::{Moment, await_some},
     daemon::LOG_NAME,
     description::Description,
     fault::Fault,
-    process::{Process, Sign},
+    process::{Process, ProcessSignal},
     rack::Rack,
     timeline::Span,
-    watch::{Record, Sight},
+    watch::{Record, WatchSpec},
 };
 
 pub(crate) const FIRST: &str = "clustnode1";
@@ -49,7 +49,7 @@ const LAST_ANSWER: Duration = Duration::from_secs(2);
 const LOG_LINES: usize = 8;
 
 /// Two nodes and a client, as in the article; for a native cluster also a witness, on a network of its own.
-pub(crate) fn description(setup: &Setup, peer: Option<Peer>) -> Description {
+pub(crate) fn description(setup: &PairSetup, peer: Option<Peer>) -> Description {
     let ports = [
         (FIRST, CLIENT_SIDE, "172.23.2.12/24"),
         (SECOND, CLIENT_SIDE, "172.23.2.13/24"),
@@ -77,8 +77,8 @@ pub(crate) fn description(setup: &Setup, peer: Option<Peer>) -> Description {
     }
 }
 
-pub(crate) fn sight() -> Sight {
-    Sight {
+pub(crate) fn watch_spec() -> WatchSpec {
+    WatchSpec {
         client: CLIENT.into(),
         network: LAN.into(),
         services: vec![SERVICE],
@@ -138,9 +138,9 @@ pub(crate) fn await_steadily(rack: &Rack, calm: Duration, good: impl Fn() -> boo
     .is_some()
 }
 
-pub(crate) struct Cluster {
+pub(crate) struct PairCluster {
     peer: Peer,
-    setup: Setup,
+    setup: PairSetup,
     /// Whether it must not be used for another run.
     pub(crate) spoiled: bool,
     /// Whether the first node has power, and its daemon was asked to leave.
@@ -151,13 +151,13 @@ pub(crate) struct Cluster {
     pub(crate) rack: Rack,
 }
 
-impl Cluster {
+impl PairCluster {
     /// A cluster in the initial state of a scenario, made from the cluster that the scenario before has left if that is
     /// good. `without_first`: the first node has no power, and the service is on the second.
     pub(crate) fn prepared(
         used: Option<Self>,
         peer: Peer,
-        setup: &Setup,
+        setup: &PairSetup,
         without_first: bool,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self, Fault> {
@@ -172,8 +172,8 @@ impl Cluster {
     }
 
     /// A cluster in which both nodes run, with the service on the first.
-    pub(crate) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
-        let cluster = Self::built(peer, setup, description(setup, Some(peer)), sight())?;
+    pub(crate) fn started(peer: Peer, setup: &PairSetup) -> Result<Self, Fault> {
+        let cluster = Self::built(peer, setup, description(setup, Some(peer)), watch_spec())?;
         let calm = setup.calm;
         if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
     }
@@ -181,12 +181,12 @@ impl Cluster {
     /// A cluster with all daemons started, on a rack of this description.
     pub(crate) fn built(
         peer: Peer,
-        setup: &Setup,
+        setup: &PairSetup,
         description: Description,
-        sight: Sight,
+        spec: WatchSpec,
     ) -> Result<Self, Fault> {
         let mut rack = Rack::build(description)?;
-        rack.watch(sight)?;
+        rack.watch(spec)?;
         let mut cluster = Self {
             peer,
             setup: setup.clone(),
@@ -270,7 +270,7 @@ impl Cluster {
         let from = Moment::now();
         match self.peer.ask_to_stop(&self.rack)? {
             Some(asked) => self.requests.push(asked),
-            None => self.sign_daemon(Sign::Terminate)?,
+            None => self.signal_daemon(ProcessSignal::Terminate)?,
         }
         self.left = true;
         let gone = || self.daemon(FIRST).is_ok_and(|daemon| daemon.is_empty()).then_some(());
@@ -286,14 +286,14 @@ impl Cluster {
     }
 
     /// Sends a signal to all processes of the first node's daemon.
-    pub(crate) fn sign_daemon(&mut self, sign: Sign) -> Result<(), Fault> {
+    pub(crate) fn signal_daemon(&mut self, signal: ProcessSignal) -> Result<(), Fault> {
         let daemon = self.daemon(FIRST)?;
         if daemon.is_empty() {
             return Err(self.fault("has no daemon any more"));
         }
         for process in daemon.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             // A process that has just ended needs no signal.
-            let _ = kill_process(process, sign.signal());
+            let _ = kill_process(process, signal.signal());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
-    Setup,
+    PairSetup,
     cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
 };
 
@@ -21,7 +21,7 @@ const FAILBACK: Duration = Duration::from_secs(2);
 const KEY: &str = "6d656173757265642066726f6d206f7574736964652c20666f72207465737473";
 
 /// Writes the files, which are the same for the two nodes and the witness.
-pub(crate) fn write(disk: &Path, setup: &Setup) -> io::Result<()> {
+pub(crate) fn write(disk: &Path, setup: &PairSetup) -> io::Result<()> {
     let directory = disk.join("locum");
     fs::create_dir_all(directory.join("resource.d"))?;
     fs::write(directory.join("locum.toml"), locum_toml(setup))?;
@@ -33,7 +33,7 @@ pub(crate) fn write(disk: &Path, setup: &Setup) -> io::Result<()> {
 }
 
 /// Two links between the nodes; the witness is reached on a third network.
-fn locum_toml(setup: &Setup) -> String {
+fn locum_toml(setup: &PairSetup) -> String {
     let ms = |time: Duration| format!("\"{}ms\"", time.as_millis());
     let mut file = format!("cluster = \"lab\"\npace = {}\n", ms(setup.pace.native()));
     for (node, front, back) in [(FIRST, "172.23.2.12", "10.0.0.1"), (SECOND, "172.23.2.13", "10.0.0.2")] {
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_pace_is_written_as_it_was_asked_for() {
         for pace in [300, 1000] {
-            let setup = Setup {
+            let setup = PairSetup {
                 program: "locum".into(),
                 web_server: "httpd".into(),
                 peers_root: None,

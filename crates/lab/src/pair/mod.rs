@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub use peer::Peer;
 
-use crate::gate::Kind;
+use crate::gate::GateBackend;
 
 pub(crate) mod cluster;
 pub(crate) mod files;
@@ -37,7 +37,7 @@ impl Pace {
 
 /// The programs and times of the clusters on a rack.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct PairSetup {
     /// The program: every node's holder, Locum itself, and the web server.
     pub program: PathBuf,
     /// The program's command that takes `start`, `stop` and `status` for a web server on port 80.
@@ -48,7 +48,7 @@ pub struct Setup {
     /// How long a cluster must have been well before the next fault.
     pub calm: Duration,
     /// The backend of a native cluster's gates; `None` for the best one that works.
-    pub gates: Option<Kind>,
+    pub gates: Option<GateBackend>,
     /// Whether a native cluster gives the service back to the first node when that returns.
     pub failback: bool,
 }

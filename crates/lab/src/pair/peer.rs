@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
-    Pace, Setup,
+    Pace, PairSetup,
     cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
     files,
 };
@@ -95,7 +95,7 @@ impl Peer {
     }
 
     /// Writes its configuration to a node's disk.
-    pub(crate) fn configure(self, rack: &Rack, node: &str, setup: &Setup) -> Result<(), Fault> {
+    pub(crate) fn configure(self, rack: &Rack, node: &str, setup: &PairSetup) -> Result<(), Fault> {
         let disk = rack.disk(node);
         let root = setup.peers_root.as_deref();
         let written = match self.daemon(node) {
@@ -110,7 +110,7 @@ impl Peer {
     }
 
     /// Starts its daemon on a node that has just got its power.
-    pub(crate) fn start(self, rack: &Rack, node: &str, setup: &Setup) -> Result<Option<Process>, Fault> {
+    pub(crate) fn start(self, rack: &Rack, node: &str, setup: &PairSetup) -> Result<Option<Process>, Fault> {
         if let Some(daemon) = self.daemon(node) {
             return daemon.await_start(node, daemon.start(rack, node)?);
         }
@@ -174,7 +174,7 @@ impl Peer {
 }
 
 /// Writes the same three files for Locum and heartbeat.
-fn write_ha_d(directory: &Path, setup: &Setup) -> io::Result<()> {
+fn write_ha_d(directory: &Path, setup: &PairSetup) -> io::Result<()> {
     fs::write(directory.join("ha.cf"), ha_cf(setup.pace))?;
     fs::write(directory.join("authkeys"), "auth 1\n1 sha1 measured from outside\n")?;
     fs::set_permissions(directory.join("authkeys"), fs::Permissions::from_mode(0o600))?;

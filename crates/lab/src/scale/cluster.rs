@@ -12,7 +12,7 @@ use std::{
 
 use locum_sys::netlink::Netlink;
 
-use super::{Setup, View, socket};
+use super::{NodeStatus, ScaleSetup, socket};
 use crate::{
     clock::{Moment, await_some},
     daemon::LOG,
@@ -45,10 +45,10 @@ pub(super) struct Used {
     pub(super) all: Duration,
 }
 
-pub(super) struct Cluster {
+pub(super) struct ScaleCluster {
     pub(super) groups: usize,
     names: Vec<String>,
-    read: fn(&[u8]) -> Option<View>,
+    read: fn(&[u8]) -> Option<NodeStatus>,
     gates: Option<&'static str>,
     /// By node; the witness comes last. Dropped before the rack: the process that started a daemon has to reap it.
     daemons: Vec<Option<Process>>,
@@ -56,9 +56,9 @@ pub(super) struct Cluster {
     pub(super) rack: Rack,
 }
 
-impl Cluster {
+impl ScaleCluster {
     /// A cluster whose nodes have power and files, without daemons.
-    pub(super) fn built(setup: &Setup) -> Result<Self, Fault> {
+    pub(super) fn built(setup: &ScaleSetup) -> Result<Self, Fault> {
         if !(2..=32).contains(&setup.nodes) {
             return Err(Fault::Description(format!("a cluster has 2 to 32 nodes, not {}", setup.nodes)));
         }
@@ -83,7 +83,7 @@ impl Cluster {
             kernels: names.iter().map(kernel).collect::<Result<_, Fault>>()?,
             names,
             read: setup.read,
-            gates: setup.gates.map(super::Kind::name),
+            gates: setup.gates.map(super::GateBackend::name),
             daemons: Vec::new(),
             rack,
         })
@@ -109,7 +109,7 @@ impl Cluster {
     }
 
     /// A node's status report, and how long the answer took; `None` if it does not answer.
-    pub(super) fn ask(&self, node: usize) -> Option<(View, Duration)> {
+    pub(super) fn ask(&self, node: usize) -> Option<(NodeStatus, Duration)> {
         let from = Moment::now();
         let answer = socket::ask(&self.socket(node)).ok()?;
         let took = Moment::now().since(from);
@@ -207,7 +207,7 @@ impl Used {
 }
 
 /// Clients and the first link are on one network, the second link and the witness on another.
-fn description(setup: &Setup, names: &[String]) -> Description {
+fn description(setup: &ScaleSetup, names: &[String]) -> Description {
     let places: Vec<(String, String)> =
         (1..=names.len()).map(|n| (format!("10.99.0.{n}/16"), format!("10.98.0.{n}/24"))).collect();
     let (mut front, mut back) = (Vec::new(), vec![(WITNESS, "eth0", "10.98.0.250/24")]);
@@ -220,7 +220,7 @@ fn description(setup: &Setup, names: &[String]) -> Description {
     rack.segment("front", &front).segment("back", &back)
 }
 
-fn locum_toml(setup: &Setup, names: &[String]) -> String {
+fn locum_toml(setup: &ScaleSetup, names: &[String]) -> String {
     let mut file = format!("cluster = \"scale\"\npace = \"{}ms\"\n", setup.pace.as_millis());
     for (index, name) in names.iter().enumerate() {
         let (front, back) = match index + 1 {

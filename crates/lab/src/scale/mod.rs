@@ -12,11 +12,11 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     clock::{Moment, await_some, pause},
     fault::Fault,
-    gate::Kind,
+    gate::GateBackend,
     process::Program,
 };
 
-use cluster::{Cluster, Used};
+use cluster::{ScaleCluster, Used};
 use socket::Watchers;
 
 /// How often the kernels' addresses are counted.
@@ -32,7 +32,7 @@ const GONE: Duration = Duration::from_secs(3);
 
 /// The cluster that is measured, and the times of the measurement.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct ScaleSetup {
     /// The program under test, which is also the nodes' holder.
     pub program: PathBuf,
     /// Number of nodes, without the witness.
@@ -44,7 +44,7 @@ pub struct Setup {
     /// The cluster's `pace` of `locum.toml`.
     pub pace: Duration,
     /// The backend of the gates; `None` for the best one that works.
-    pub gates: Option<Kind>,
+    pub gates: Option<GateBackend>,
     /// Number of readers that watch the owner's status.
     pub watchers: usize,
     /// How long the daemons' cost is measured, each time.
@@ -52,25 +52,25 @@ pub struct Setup {
     /// How long to wait at most for all groups to run.
     pub limit: Duration,
     /// Reads an answer of the control socket.
-    pub read: fn(&[u8]) -> Option<View>,
+    pub read: fn(&[u8]) -> Option<NodeStatus>,
 }
 
 /// The part of a node's status report that is used here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct View {
+pub struct NodeStatus {
     /// Groups that run here behind an open gate.
     pub open: usize,
     /// The greatest delay of the heart so far.
     pub latest: Duration,
     /// How often the heart yielded the processor in the middle of its work.
-    pub breaths: u64,
+    pub yields: u64,
     /// Frames dropped because its sockets had no room.
     pub dropped: u64,
 }
 
 /// CPU time and memory of one daemon.
 #[derive(Clone, Debug)]
-pub struct Cost {
+pub struct NodeCost {
     pub node: String,
     /// Number of groups whose address the node has.
     pub addresses: usize,
@@ -81,14 +81,14 @@ pub struct Cost {
     /// Resident memory in bytes.
     pub resident: u64,
     /// The node's status report; `None` if it does not answer.
-    pub view: Option<View>,
+    pub view: Option<NodeStatus>,
 }
 
 /// The measurements beside the watchers.
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// The cost of the watched node.
-    pub cost: Cost,
+    pub cost: NodeCost,
     /// Bytes that all watchers have read.
     pub bytes: u64,
     /// Number of states that the slowest watcher has received.
@@ -114,7 +114,7 @@ pub struct Taken {
 
 /// The measurements of one cluster.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ScaleReport {
     /// Time from the start of the daemons until every address was on a node; `None` if not within the limit.
     pub addresses: Option<Duration>,
     /// Time from the start until all groups ran behind open gates; `None` if not within the limit.
@@ -122,17 +122,17 @@ pub struct Report {
     /// Number of groups whose address was on a node at the end of that wait.
     pub up: usize,
     /// The cost of the nodes at rest; empty if not all groups came up.
-    pub rest: Vec<Cost>,
+    pub rest: Vec<NodeCost>,
     /// The measurements beside the watchers, if there were any.
     pub watched: Option<Watched>,
     pub taken: Option<Taken>,
     /// The cost of the nodes at the end.
-    pub end: Vec<Cost>,
+    pub end: Vec<NodeCost>,
     /// Daemons that ended by themselves.
     pub died: Vec<String>,
 }
 
-impl Report {
+impl ScaleReport {
     /// Whether all groups came up, ran again after the loss of power, and no daemon died.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -144,13 +144,13 @@ impl Report {
 ///
 /// # Errors
 /// [`Fault::Missing`] where no rack can be built; else the kernel's error.
-pub fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Report, Fault> {
-    let mut cluster = Cluster::built(setup)?;
+pub fn measure(setup: &ScaleSetup, tell: &mut dyn FnMut(&str)) -> Result<ScaleReport, Fault> {
+    let mut cluster = ScaleCluster::built(setup)?;
     let from = Moment::now();
     cluster.start()?;
     let all = (0..setup.nodes).collect::<Vec<_>>();
     let (addresses, open) = cluster.await_all(&all, from, setup.limit)?;
-    let mut report = Report {
+    let mut report = ScaleReport {
         addresses,
         open,
         up: cluster.count(&all)?,
@@ -193,7 +193,7 @@ fn after(took: Option<Duration>) -> String {
     took.map(|took| format!(", after {:.1} s", took.as_secs_f64())).unwrap_or_default()
 }
 
-fn watched(cluster: &Cluster, owner: usize, setup: &Setup) -> Result<Watched, Fault> {
+fn watched(cluster: &ScaleCluster, owner: usize, setup: &ScaleSetup) -> Result<Watched, Fault> {
     let watchers = Watchers::start(&cluster.socket(owner), setup.watchers)?;
     let before = cluster.used(&[owner]);
     pause(setup.time);
@@ -210,7 +210,7 @@ fn watched(cluster: &Cluster, owner: usize, setup: &Setup) -> Result<Watched, Fa
     Ok(Watched { cost, bytes, states, answers, moved, resident_after })
 }
 
-impl Cluster {
+impl ScaleCluster {
     /// Waits until these nodes have all addresses, then until all groups run there behind open gates. Both times count
     /// from `from`.
     fn await_all(
@@ -252,12 +252,12 @@ impl Cluster {
     }
 
     /// The cost of these nodes since `before`.
-    fn costs(&self, nodes: &[usize], before: &[Used]) -> Result<Vec<Cost>, Fault> {
+    fn costs(&self, nodes: &[usize], before: &[Used]) -> Result<Vec<NodeCost>, Fault> {
         let after = self.used(nodes);
         let costs = nodes.iter().zip(before.iter().zip(&after)).map(|(&node, (before, after))| {
             let time = after.at.since(before.at).as_secs_f64().max(f64::MIN_POSITIVE);
             let share = |of: fn(&Used) -> Duration| of(after).saturating_sub(of(before)).as_secs_f64() / time;
-            Ok(Cost {
+            Ok(NodeCost {
                 node: self.name(node).to_owned(),
                 addresses: self.count(&[node])?,
                 heart: share(|used| used.heart),

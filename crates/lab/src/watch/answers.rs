@@ -17,7 +17,7 @@ pub(super) fn ask(
     record: &Mutex<Record>,
     stop: &PipeReader,
 ) {
-    let pair = frames::Pair { asker_mac: port.outer_mac, asker: port.asker, node_mac: port.node_mac };
+    let pair = frames::FrameEnds { asker_mac: port.outer_mac, asker: port.asker, node_mac: port.node_mac };
     let mut beat = Beat::new(ECHO_EVERY);
     let mut sequence = 0u16;
     let mut buffer = [0; FRAME_BYTES_MAX];

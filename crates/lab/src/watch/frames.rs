@@ -18,23 +18,23 @@ pub(super) const FRAME_BYTES_MIN: usize = 60;
 
 /// The two ends of a question, on Ethernet and IPv4.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pair {
+pub(super) struct FrameEnds {
     pub(super) asker_mac: [u8; 6],
     pub(super) asker: Ipv4Addr,
     pub(super) node_mac: [u8; 6],
 }
 
 /// "Who has `service`?", to the node's own hardware address.
-pub(super) fn arp_request(pair: &Pair, service: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp_request(pair: &FrameEnds, service: Ipv4Addr) -> Vec<u8> {
     arp(pair, ARPOP_REQUEST, service)
 }
 
 /// "`asker` is here", for a node that asks for it.
-pub(super) fn arp_reply(pair: &Pair, node: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp_reply(pair: &FrameEnds, node: Ipv4Addr) -> Vec<u8> {
     arp(pair, ARPOP_REPLY, node)
 }
 
-fn arp(pair: &Pair, operation: u8, target: Ipv4Addr) -> Vec<u8> {
+fn arp(pair: &FrameEnds, operation: u8, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = ethernet(pair, ETH_P_ARP);
     frame.extend(ARP_PREFIX);
     frame.extend([0, operation]);
@@ -47,7 +47,7 @@ fn arp(pair: &Pair, operation: u8, target: Ipv4Addr) -> Vec<u8> {
 }
 
 /// An ICMP echo request to `service`, to the node's own hardware address.
-pub(super) fn echo_request(pair: &Pair, service: Ipv4Addr, identifier: u16, sequence: u16) -> Vec<u8> {
+pub(super) fn echo_request(pair: &FrameEnds, service: Ipv4Addr, identifier: u16, sequence: u16) -> Vec<u8> {
     let icmp = icmp_echo(identifier, sequence);
     let length = u16::try_from(20 + icmp.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut header = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, IPPROTO_ICMP, 0, 0];
@@ -115,7 +115,7 @@ fn ipv4(packet: &[u8]) -> Option<(Ipv4Addr, u8, &[u8])> {
     (header[0] >> 4 == 4 && length >= 20).then_some((source, header[9], packet.get(length..)?))
 }
 
-fn ethernet(pair: &Pair, kind: [u8; 2]) -> Vec<u8> {
+fn ethernet(pair: &FrameEnds, kind: [u8; 2]) -> Vec<u8> {
     [&pair.node_mac[..], &pair.asker_mac, &kind].concat()
 }
 
@@ -123,7 +123,7 @@ fn ethernet(pair: &Pair, kind: [u8; 2]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const PAIR: Pair = Pair {
+    const PAIR: FrameEnds = FrameEnds {
         asker_mac: [2, 0, 0, 0, 0, 1],
         asker: Ipv4Addr::new(10, 0, 0, 9),
         node_mac: [2, 0, 0, 0, 0, 2],

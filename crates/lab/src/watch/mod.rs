@@ -16,7 +16,7 @@ use std::{
 };
 
 use locum_sys::{
-    netlink::{Monitor, Netlink},
+    netlink::{Netlink, NetworkMonitor},
     tap::Tap,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -46,7 +46,7 @@ pub use gates::{LOOK_EVERY, Look};
 
 /// The services and nodes to watch, and the node that probes.
 #[derive(Clone, Debug, Default)]
-pub struct Sight {
+pub struct WatchSpec {
     /// The node from which the service is probed.
     pub client: String,
     /// The network on which the client and the nodes meet.
@@ -187,7 +187,7 @@ pub(crate) struct PortTap {
 
 /// A watch that goes on until it is dropped.
 pub(crate) struct Watch {
-    pub(crate) sight: Sight,
+    pub(crate) spec: WatchSpec,
     record: Arc<Mutex<Record>>,
     /// Dropped first: the watchers of single nodes.
     nodes: BTreeMap<String, Vec<Watcher>>,
@@ -196,26 +196,26 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins to probe from `client`, a network namespace.
-    pub(crate) fn start(sight: Sight, client: &OwnedFd) -> io::Result<Self> {
+    pub(crate) fn start(spec: WatchSpec, client: &OwnedFd) -> io::Result<Self> {
         let record = Arc::<Mutex<Record>>::default();
         let mut watchers = Vec::new();
-        if !sight.services.is_empty() {
-            let (services, record, client) = (sight.services.clone(), record.clone(), client.try_clone()?);
+        if !spec.services.is_empty() {
+            let (services, record, client) = (spec.services.clone(), record.clone(), client.try_clone()?);
             watchers
                 .push(Watcher::start("echo", move |stop| echo::probe(&client, &services, &record, stop))?);
         }
-        if let Some(target) = sight.page {
+        if let Some(target) = spec.page {
             let (record, client) = (record.clone(), client.try_clone()?);
             watchers.push(Watcher::start("pages", move |stop| pages::fetch(&client, target, &record, stop))?);
         }
-        Ok(Self { sight, record, nodes: BTreeMap::new(), _client: watchers })
+        Ok(Self { spec, record, nodes: BTreeMap::new(), _client: watchers })
     }
 
     /// Begins to watch a node. `monitor` reports changes of its addresses; `present` are those that it already has.
     pub(crate) fn attach(
         &mut self,
         node: &str,
-        (monitor, present): (Monitor, Vec<IpAddr>),
+        (monitor, present): (NetworkMonitor, Vec<IpAddr>),
         port: Option<PortTap>,
         post: Option<GatePost>,
     ) -> io::Result<()> {
@@ -227,15 +227,13 @@ impl Watch {
         let (record, name) = (self.record.clone(), node.to_owned());
         watchers.push(Watcher::start("holds", move |stop| holds::watch(monitor, &name, &record, stop))?);
         if let Some(port) = port {
-            let (record, name, services) =
-                (self.record.clone(), node.to_owned(), self.sight.services.clone());
+            let (record, name, services) = (self.record.clone(), node.to_owned(), self.spec.services.clone());
             watchers.push(Watcher::start("answers", move |stop| {
                 answers::ask(&port, &name, &services, &record, stop)
             })?);
         }
         if let Some(post) = post {
-            let (record, name, services) =
-                (self.record.clone(), node.to_owned(), self.sight.services.clone());
+            let (record, name, services) = (self.record.clone(), node.to_owned(), self.spec.services.clone());
             watchers.push(Watcher::start("gates", move |stop| {
                 gates::watch(&post, &name, &services, &record, stop);
             })?);
@@ -272,8 +270,8 @@ impl Watch {
 }
 
 /// The monitor and addresses of a node for [`Watch::attach`]; called in its room.
-pub(crate) fn look_at_addresses() -> io::Result<(Monitor, Vec<IpAddr>)> {
-    let monitor = Monitor::open()?;
+pub(crate) fn look_at_addresses() -> io::Result<(NetworkMonitor, Vec<IpAddr>)> {
+    let monitor = NetworkMonitor::open()?;
     let present = Netlink::open()?.addresses()?.into_iter().map(|address| address.ip).collect();
     Ok((monitor, present))
 }

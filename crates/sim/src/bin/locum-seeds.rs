@@ -98,7 +98,7 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
         }
         Ok::<(), String>(())
     })?;
-    say(&told(&progress));
+    say(&summary(&progress));
     Ok(progress.failed.is_empty())
 }
 
@@ -186,14 +186,14 @@ fn draw(progress: &Progress, end: u64) {
     let _ = stderr().flush();
 }
 
-fn told(progress: &Progress) -> String {
+fn summary(progress: &Progress) -> String {
     let Progress { counts, busy, failed, .. } = progress;
-    let percent = |count: u64| count as f64 * 100.0 / counts.tales.max(1) as f64;
+    let percent = |count: u64| count as f64 * 100.0 / counts.scenarios.max(1) as f64;
     let (minutes, seconds) = (minutes(progress), busy.as_secs_f64());
     let mut text = format!(
         "{} seeds, {minutes:.0} simulated cluster-minutes in {seconds:.1} s of one core: {:.0} a second; \
          takeovers in {:.0} %, two owners that each counted alone in {:.0} %; digest {:016x}\n",
-        counts.tales,
+        counts.scenarios,
         minutes / seconds.max(0.001),
         percent(counts.with_takeover),
         percent(counts.with_two_owners),

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One step of a scenario. Members and groups are numbers in the order of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ScenarioStep {
     /// This many milliseconds pass.
     Wait(u64),
     /// A machine loses its power.
@@ -84,7 +84,7 @@ pub const KINDS: [&str; 16] = [
     "pin",
 ];
 
-impl Step {
+impl ScenarioStep {
     /// The index in [`KINDS`] of this step, or `None` if it is not a fault.
     #[must_use]
     pub const fn kind(&self) -> Option<usize> {
@@ -110,7 +110,7 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ScenarioStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Wait(millis) => write!(f, "wait {millis}ms"),

@@ -12,10 +12,10 @@
 //! * [`rate`] measures a cluster to which nothing happens.
 
 pub mod clock;
+pub mod director;
+pub mod fault_schedule;
 pub mod faults;
-pub mod mind;
-pub mod plot;
 pub mod progress;
 pub mod rate;
-pub mod tale;
+pub mod scenario;
 pub mod world;

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     faults::KINDS,
-    tale::{Counts, check},
+    scenario::{Counts, check},
 };
 
 const HEAD: &str = "locum-seeds 2";
@@ -141,7 +141,7 @@ impl Progress {
         };
         let kinds: [u64; KINDS.len()] = numbers("kinds")?.try_into().ok()?;
         let [busy] = numbers("busy")?[..] else { return None };
-        let counts = Counts { tales, millis, with_takeover, with_two_owners, kinds, digest };
+        let counts = Counts { scenarios: tales, millis, with_takeover, with_two_owners, kinds, digest };
         let failed = numbers("failed")?;
         (first <= next).then(|| Self { first, next, counts, busy: Duration::from_millis(busy), failed })
     }
@@ -149,7 +149,7 @@ impl Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { tales, millis, with_takeover, with_two_owners, kinds, digest } = self.counts;
+        let Counts { scenarios: tales, millis, with_takeover, with_two_owners, kinds, digest } = self.counts;
         let words = |numbers: &[u64]| numbers.iter().map(|number| format!(" {number}")).collect::<String>();
         writeln!(f, "{HEAD}\nseeds {} {}", self.first, self.next)?;
         writeln!(
@@ -182,7 +182,7 @@ mod tests {
         let foreign = Progress::read(&file, 3);
         fs::remove_file(&file).expect("a file");
         assert_eq!(at_once, again);
-        assert_eq!(again.counts.tales, 4);
+        assert_eq!(again.counts.scenarios, 4);
         assert!(other.is_err_and(|text| text.contains("from seed 3, not from 4")));
         assert!(foreign.is_err_and(|text| text.contains("no state of locum-seeds")));
     }

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    faults::Step,
-    world::{Traffic, World},
+    faults::ScenarioStep,
+    world::{NativeWorld, Traffic},
 };
 
 /// The longest wait for a condition, in simulated milliseconds.
@@ -16,7 +16,7 @@ const LOOK: u64 = 10;
 /// A cluster at pace 1 s that has come to rest.
 #[derive(Debug)]
 pub struct Steady {
-    world: World,
+    world: NativeWorld,
     nodes: u64,
 }
 
@@ -52,7 +52,8 @@ impl Steady {
         for group in 1..=groups {
             let _ = write!(toml, "[groups.g{group}]\nresources = [\"daemon{group}\"]\nguard = \"lease\"\n");
         }
-        let mut steady = Self { world: World::new(&toml, u64::from(!bytes), true, false, false), nodes };
+        let mut steady =
+            Self { world: NativeWorld::new(&toml, u64::from(!bytes), true, false, false), nodes };
         steady.wait_for_owners();
         steady.pass(30_000);
         steady
@@ -77,7 +78,7 @@ impl Steady {
     /// # Panics
     /// If an invariant is broken.
     pub fn pass(&mut self, millis: u64) {
-        self.world.play(Step::Wait(millis)).expect("nothing is broken in it");
+        self.world.play(ScenarioStep::Wait(millis)).expect("nothing is broken in it");
     }
 
     /// Powers an owner off and returns how many groups it owned.
@@ -87,7 +88,7 @@ impl Steady {
     pub fn lose_an_owner(&mut self) -> usize {
         let owner = self.world.open_gates(0)[0];
         let owned = (0..self.world.groups()).filter(|group| self.world.open_gates(*group) == [owner]).count();
-        self.world.play(Step::PowerOff(owner)).expect("a death is survived");
+        self.world.play(ScenarioStep::PowerOff(owner)).expect("a death is survived");
         self.nodes -= 1;
         owned
     }

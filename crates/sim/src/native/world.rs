@@ -9,28 +9,28 @@ use std::{
 };
 
 use locum_core::{
-    claims::Message,
+    claims::ClaimMessage,
     config::locum_toml,
-    group::Phase,
+    group::GroupPhase,
     model::{
         action::{self, Operation},
-        claim::{Ballot, Claim, Durable, GroupId},
+        claim::{Ballot, Claim, DurableState, GroupId},
         event::{Carrier, Outcome, Ticket},
-        identity::{GroupIndex, Heard, MemberIndex, NodeIndex, ResourceId},
+        identity::{GroupIndex, LastHeard, MemberIndex, NodeIndex, ResourceId},
         order::{NativeOrder, OrderId},
         time::{Duration, Instant},
     },
     native::{
-        node::{Event, Node},
-        plan::{Plan, Relation},
-        word::Word,
+        message::NativeMessage,
+        node::{NativeNode, NodeEvent},
+        plan::{NativePlan, Relation},
     },
 };
 
 use super::{
     clock::Clock,
-    faults::{Agents, Step},
-    mind::{Birth, Does, Eye, Mind, Said},
+    director::{DaemonStart, DirectorAction, PrepareReader, SimDirector, Transmission},
+    faults::{Agents, ScenarioStep},
 };
 use crate::rng::Rng;
 
@@ -40,11 +40,11 @@ const BACKLOG_MAX: usize = 400;
 const LOG_MAX: usize = 400;
 
 #[derive(Debug)]
-enum What {
+enum MemberEventKind {
     Wake,
     Deliver(Rc<Frame>),
     Done(Box<Done>),
-    Written(Box<Durable>, bool),
+    Written(Box<DurableState>, bool),
     /// The daemon has been started and has swept leftovers.
     Begin,
 }
@@ -61,34 +61,34 @@ struct Done {
 #[derive(Debug)]
 struct Frame {
     from: usize,
-    said: Said,
+    transmission: Transmission,
 }
 
 /// An event of a member, in one run of its daemon, at a true time.
 #[derive(Debug)]
-struct Happening {
+struct MemberEvent {
     at: u64,
     serial: u64,
     member: usize,
-    life: u64,
-    what: What,
+    run_number: u64,
+    kind: MemberEventKind,
 }
 
-impl PartialEq for Happening {
+impl PartialEq for MemberEvent {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Happening {}
+impl Eq for MemberEvent {}
 
-impl PartialOrd for Happening {
+impl PartialOrd for MemberEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Happening {
+impl Ord for MemberEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.serial).cmp(&(other.at, other.serial))
     }
@@ -97,25 +97,25 @@ impl Ord for Happening {
 /// A machine. Everything but the daemon outlives the daemon.
 #[derive(Debug)]
 struct Machine {
-    plan: Arc<Plan>,
+    plan: Arc<NativePlan>,
     name: String,
     clock: Clock,
     /// The daemon, if it runs.
-    node: Option<Mind>,
+    node: Option<SimDirector>,
     /// Counts the runs of the daemon.
-    life: u64,
+    run_number: u64,
     has_power: bool,
     is_frozen: bool,
     is_paused: bool,
-    backlog: VecDeque<What>,
+    backlog: VecDeque<MemberEventKind>,
     /// The next wake-up that counts.
     wake: u64,
-    file: Option<Durable>,
+    file: Option<DurableState>,
     /// The other members' newest frames, as kept on disk.
-    heard: BTreeMap<MemberIndex, Heard>,
+    heard: BTreeMap<MemberIndex, LastHeard>,
     disk_works: bool,
     /// The write that is under way.
-    writing: Option<Durable>,
+    writing: Option<DurableState>,
     /// By group: the gate's deadline, by this machine's clock.
     gates: Vec<Option<Instant>>,
     /// The ballots of this node that others may know, as its gates were told.
@@ -123,7 +123,7 @@ struct Machine {
     /// By group: the last deadline that its gate was told.
     leases: Vec<Instant>,
     /// The machine was in single-vote mode, and may hold leases from it until this true time.
-    alone_until: u64,
+    single_vote_until: u64,
     /// The machine stood still: its gates may answer for the rest of their leases, until this true time at most.
     excused_until: u64,
     /// Resources that run, whichever daemon started them.
@@ -147,7 +147,7 @@ pub struct Traffic {
 
 /// A simulated native cluster, played step by step.
 #[derive(Debug)]
-pub struct World {
+pub struct NativeWorld {
     now: u64,
     serial: u64,
     rng: Rng,
@@ -155,7 +155,7 @@ pub struct World {
     groups: usize,
     nodes: usize,
     lease: Duration,
-    heap: BinaryHeap<Reverse<Happening>>,
+    heap: BinaryHeap<Reverse<MemberEvent>>,
     /// Pairs of members: no frame goes from the first to the second.
     cuts: BTreeSet<(usize, usize)>,
     /// By pair of members: how much longer a frame from the first to the second takes.
@@ -164,7 +164,7 @@ pub struct World {
     /// This many frames in a hundred come again within this many nanoseconds.
     repeats: (u8, u64),
     /// Reads the frames, where all messages are sent as frames.
-    eye: Option<Eye>,
+    prepare_reader: Option<PrepareReader>,
     /// Frames are sometimes doubled and late.
     is_unruly: bool,
     /// By group: the highest epoch under which a gate was opened, by which member, and whether in single-vote mode.
@@ -188,7 +188,7 @@ pub struct World {
     pub traffic: Traffic,
 }
 
-impl World {
+impl NativeWorld {
     /// A cluster that has just been switched on. `founded`: its members have ledger files. `logs`: events are logged
     /// for a report.
     ///
@@ -216,20 +216,25 @@ impl World {
                 i64::try_from(rng.below(2 * drift_max)).unwrap_or(0) - i64::try_from(drift_max).unwrap_or(0),
             ),
             node: None,
-            life: 0,
+            run_number: 0,
             has_power: true,
             is_frozen: false,
             is_paused: false,
             backlog: VecDeque::new(),
             wake: u64::MAX,
-            file: founded.then(|| Durable { ceiling: 1, longest_lease: lease, set, ..Durable::default() }),
+            file: founded.then(|| DurableState {
+                ceiling: 1,
+                longest_lease: lease,
+                set,
+                ..DurableState::default()
+            }),
             heard: BTreeMap::new(),
             disk_works: true,
             writing: None,
             gates: vec![None; groups],
             expected: BTreeMap::new(),
             leases: vec![Instant::ZERO; groups],
-            alone_until: 0,
+            single_vote_until: 0,
             excused_until: 0,
             running: BTreeSet::new(),
             under_way: BTreeMap::new(),
@@ -249,7 +254,7 @@ impl World {
             slow: BTreeMap::new(),
             loss: 0,
             repeats: (0, 0),
-            eye: seed.is_multiple_of(10).then(|| Eye::new(&draft)),
+            prepare_reader: seed.is_multiple_of(10).then(|| PrepareReader::new(&draft)),
             is_unruly,
             epochs: vec![None; groups],
             ballots: BTreeMap::new(),
@@ -287,7 +292,7 @@ impl World {
 
     /// The node of a member's daemon, if it runs, and the time of that member's clock.
     #[must_use]
-    pub fn mind(&self, member: usize) -> Option<(&Node, Instant)> {
+    pub fn node(&self, member: usize) -> Option<(&NativeNode, Instant)> {
         let machine = &self.machines[member];
         Some((machine.node.as_deref()?, machine.clock.at(self.now)))
     }
@@ -305,19 +310,19 @@ impl World {
     ///
     /// # Errors
     /// The first invariant that was broken.
-    pub fn play(&mut self, step: Step) -> Result<(), String> {
+    pub fn play(&mut self, step: ScenarioStep) -> Result<(), String> {
         self.say(usize::MAX, format_args!("--- {step}"));
         match step {
-            Step::Wait(millis) => self.pass(Duration::from_millis(millis)),
-            Step::PowerOff(member) => self.power_off(member),
-            Step::Start(member) => self.start(member),
-            Step::Kill(member) => self.kill(member),
-            Step::Freeze(member, freeze) => self.freeze(member, freeze),
-            Step::Pause(member, pause) => self.pause(member, pause),
-            Step::Cut(from, to) => {
+            ScenarioStep::Wait(millis) => self.pass(Duration::from_millis(millis)),
+            ScenarioStep::PowerOff(member) => self.power_off(member),
+            ScenarioStep::Start(member) => self.start(member),
+            ScenarioStep::Kill(member) => self.kill(member),
+            ScenarioStep::Freeze(member, freeze) => self.freeze(member, freeze),
+            ScenarioStep::Pause(member, pause) => self.pause(member, pause),
+            ScenarioStep::Cut(from, to) => {
                 self.cuts.insert((from, to));
             }
-            Step::Split(set) => {
+            ScenarioStep::Split(set) => {
                 let inside = |member: usize| set >> member & 1;
                 for from in 0..self.members() {
                     for to in (0..self.members()).filter(|to| inside(*to) != inside(from)) {
@@ -325,46 +330,46 @@ impl World {
                     }
                 }
             }
-            Step::Heal => {
+            ScenarioStep::Heal => {
                 self.cuts.clear();
                 self.slow.clear();
                 self.loss = 0;
             }
-            Step::Calm => {
+            ScenarioStep::Calm => {
                 self.is_unruly = false;
                 self.repeats = (0, 0);
             }
-            Step::Slow(from, to, millis) => {
+            ScenarioStep::Slow(from, to, millis) => {
                 self.slow.insert((from, to), millis * 1_000_000);
             }
-            Step::Repeat(percent, millis) => self.repeats = (percent, millis * 1_000_000),
-            Step::Lose(percent) => self.loss = percent,
-            Step::LoseFile(member) => {
+            ScenarioStep::Repeat(percent, millis) => self.repeats = (percent, millis * 1_000_000),
+            ScenarioStep::Lose(percent) => self.loss = percent,
+            ScenarioStep::LoseFile(member) => {
                 self.power_off(member);
                 self.machines[member].file = None;
                 self.start(member);
             }
-            Step::BreakDisk(member, breaks) => self.machines[member].disk_works = !breaks,
-            Step::Agents(member, group, agents) => {
+            ScenarioStep::BreakDisk(member, breaks) => self.machines[member].disk_works = !breaks,
+            ScenarioStep::Agents(member, group, agents) => {
                 self.machines[member].agents.insert(group, agents);
             }
-            Step::Move(asked, group, to) => {
+            ScenarioStep::Move(asked, group, to) => {
                 self.order(asked, NativeOrder::Move(GroupIndex(group), to.map(NodeIndex)));
             }
-            Step::Standby(member, true) => self.order(member, NativeOrder::Standby),
-            Step::Standby(member, false) => self.order(member, NativeOrder::Online),
-            Step::Leave(member) => self.order(member, NativeOrder::Leave),
-            Step::Cable(member, group, carries) => {
+            ScenarioStep::Standby(member, true) => self.order(member, NativeOrder::Standby),
+            ScenarioStep::Standby(member, false) => self.order(member, NativeOrder::Online),
+            ScenarioStep::Leave(member) => self.order(member, NativeOrder::Leave),
+            ScenarioStep::Cable(member, group, carries) => {
                 let resource = ResourceId { group: GroupIndex(group), member: 0 };
                 let state = if carries { Carrier::Up } else { Carrier::Down("eth0 has no carrier".into()) };
-                self.handle(member, Event::Service { resource, state });
+                self.handle(member, NodeEvent::Service { resource, state });
             }
-            Step::Pin(asked, Some(group), on) => {
+            ScenarioStep::Pin(asked, Some(group), on) => {
                 self.order(asked, NativeOrder::Freeze(GroupIndex(group), on))
             }
-            Step::Pin(asked, None, on) => self.order(asked, NativeOrder::Maintenance(on)),
+            ScenarioStep::Pin(asked, None, on) => self.order(asked, NativeOrder::Maintenance(on)),
         }
-        self.look_at_calm();
+        self.note_calm();
         self.fault.take().map_or(Ok(()), Err)
     }
 
@@ -396,8 +401,8 @@ impl World {
     /// The error in the group's placement.
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
         // If a group is stop-failed, groups bound to it may stay where they are until an administrator acts.
-        let is_stuck = |node: &Mind| {
-            (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), Phase::Stuck(_)))
+        let is_stuck = |node: &SimDirector| {
+            (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), GroupPhase::Stuck(_)))
         };
         let is_bound = |relation: &Relation| match relation {
             Relation::Apart(one, other) => [one.0, other.0].contains(&group),
@@ -453,7 +458,7 @@ impl World {
             return;
         }
         machine.has_power = true;
-        machine.life += 1;
+        machine.run_number += 1;
         machine.under_way.clear();
         machine.is_frozen = false;
         machine.backlog.clear();
@@ -463,22 +468,23 @@ impl World {
             machine.running.clear();
         }
         let sweep = 1_000_000 + self.rng.below(50_000_000);
-        self.schedule(member, sweep, What::Begin);
+        self.schedule(member, sweep, MemberEventKind::Begin);
     }
 
     fn begin(&mut self, member: usize) {
         let seed = self.rng.bits();
         let machine = &mut self.machines[member];
-        let birth = Birth {
+        let birth = DaemonStart {
             plan: Arc::clone(&machine.plan),
-            life: machine.life,
+            run_number: machine.run_number,
             ledger: machine.file.clone(),
             heard: machine.heard.clone(),
             seed,
         };
-        machine.node = Some(Mind::new(self.eye.is_some(), birth, machine.clock.at(self.now)));
+        machine.node =
+            Some(SimDirector::new(self.prepare_reader.is_some(), birth, machine.clock.at(self.now)));
         self.perform(member);
-        self.look_at_calm();
+        self.note_calm();
     }
 
     fn power_off(&mut self, member: usize) {
@@ -497,7 +503,7 @@ impl World {
         let torn = self.rng.chance(50);
         let machine = &mut self.machines[member];
         machine.node = None;
-        machine.life += 1;
+        machine.run_number += 1;
         machine.under_way.clear();
         machine.wake = u64::MAX;
         machine.backlog.clear();
@@ -536,11 +542,11 @@ impl World {
         if machine.is_frozen || machine.is_paused {
             return;
         }
-        let backlog: Vec<What> = machine.backlog.drain(..).collect();
+        let backlog: Vec<MemberEventKind> = machine.backlog.drain(..).collect();
         for what in backlog {
             self.schedule(member, 1000, what);
         }
-        self.schedule(member, 2000, What::Wake);
+        self.schedule(member, 2000, MemberEventKind::Wake);
         self.machines[member].wake = self.now + 2000;
     }
 
@@ -548,7 +554,7 @@ impl World {
         self.orders += 1;
         let id = OrderId(self.orders);
         if !self.machines[member].is_frozen && !self.machines[member].is_paused {
-            self.handle(member, Event::Order { id, order, user: 0 });
+            self.handle(member, NodeEvent::Order { id, order, user: 0 });
         }
     }
 
@@ -568,43 +574,44 @@ impl World {
         self.now = end;
     }
 
-    fn schedule(&mut self, member: usize, after: u64, what: What) {
+    fn schedule(&mut self, member: usize, after: u64, kind: MemberEventKind) {
         self.serial += 1;
-        let life = self.machines[member].life;
-        let happening = Happening { at: self.now + after, serial: self.serial, member, life, what };
+        let life = self.machines[member].run_number;
+        let happening =
+            MemberEvent { at: self.now + after, serial: self.serial, member, run_number: life, kind };
         self.heap.push(Reverse(happening));
     }
 
-    fn happen(&mut self, Happening { at, member, life, what, .. }: Happening) {
+    fn happen(&mut self, MemberEvent { at, member, run_number: life, kind: what, .. }: MemberEvent) {
         let machine = &mut self.machines[member];
-        if let What::Deliver(_) = what {
-        } else if life != machine.life {
+        if let MemberEventKind::Deliver(_) = what {
+        } else if life != machine.run_number {
             return;
         }
-        if machine.is_paused || (machine.is_frozen && !matches!(what, What::Begin)) {
-            if machine.backlog.len() < BACKLOG_MAX && !matches!(what, What::Wake) {
+        if machine.is_paused || (machine.is_frozen && !matches!(what, MemberEventKind::Begin)) {
+            if machine.backlog.len() < BACKLOG_MAX && !matches!(what, MemberEventKind::Wake) {
                 machine.backlog.push_back(what);
             }
             return;
         }
-        if !matches!(what, What::Wake) {
+        if !matches!(what, MemberEventKind::Wake) {
             let news = at ^ (member as u64) << 56;
             self.digest = (self.digest.rotate_left(5) ^ news).wrapping_mul(0x517c_c1b7_2722_0a95);
         }
         match what {
-            What::Begin => self.begin(member),
-            What::Wake if at != machine.wake => {}
-            What::Wake => self.handle(member, Event::Tick),
-            What::Deliver(frame) => {
+            MemberEventKind::Begin => self.begin(member),
+            MemberEventKind::Wake if at != machine.wake => {}
+            MemberEventKind::Wake => self.handle(member, NodeEvent::Tick),
+            MemberEventKind::Deliver(frame) => {
                 let now = machine.clock.at(self.now);
                 let Some(mind) = &mut machine.node else { return };
                 let from = frame.from;
-                let said =
-                    Rc::try_unwrap(frame).map_or_else(|shared| shared.said.clone(), |frame| frame.said);
+                let said = Rc::try_unwrap(frame)
+                    .map_or_else(|shared| shared.transmission.clone(), |frame| frame.transmission);
                 mind.hear(now, from, said);
                 self.perform(member);
             }
-            What::Done(done) => {
+            MemberEventKind::Done(done) => {
                 let Done { ticket, resource, operation, outcome } = *done;
                 // An abandoned operation has ended already.
                 if machine.under_way.remove(&ticket).is_none() {
@@ -619,19 +626,19 @@ impl World {
                     }
                     _ => {}
                 }
-                self.handle(member, Event::Done { ticket, outcome });
+                self.handle(member, NodeEvent::Done { ticket, outcome });
             }
-            What::Written(durable, ok) => {
+            MemberEventKind::Written(durable, ok) => {
                 machine.writing = None;
                 if ok {
                     machine.file = Some(*durable);
                 }
-                self.handle(member, Event::Written { ok });
+                self.handle(member, NodeEvent::Written { ok });
             }
         }
     }
 
-    fn handle(&mut self, member: usize, event: Event) {
+    fn handle(&mut self, member: usize, event: NodeEvent) {
         let machine = &mut self.machines[member];
         let now = machine.clock.at(self.now);
         let Some(node) = &mut machine.node else { return };
@@ -642,28 +649,28 @@ impl World {
     // ---- actions of directors --------------------------------------------
 
     fn perform(&mut self, member: usize) {
-        self.look_at_alone(member);
+        self.check_single_vote(member);
         while let Some(does) = self.next_of(member) {
             match does {
-                Does::Say(said, targets) => self.send(member, said, &targets),
-                Does::Expect(group, ballots) => {
+                DirectorAction::Send(said, targets) => self.send(member, said, &targets),
+                DirectorAction::Expect(group, ballots) => {
                     self.machines[member].expected.insert(group, ballots);
                 }
-                Does::Hands(action) => self.hands(member, action),
+                DirectorAction::Hands(action) => self.hands(member, action),
             }
         }
         let machine = &self.machines[member];
         if let Some(node) = &machine.node {
             let wake = machine.clock.when(node.deadline()).max(self.now + 1000);
             if wake != machine.wake {
-                self.schedule(member, wake - self.now, What::Wake);
+                self.schedule(member, wake - self.now, MemberEventKind::Wake);
                 self.machines[member].wake = wake;
             }
         }
     }
 
-    fn next_of(&mut self, member: usize) -> Option<Does> {
-        let Machine { plan, life, node, .. } = &mut self.machines[member];
+    fn next_of(&mut self, member: usize) -> Option<DirectorAction> {
+        let Machine { plan, run_number: life, node, .. } = &mut self.machines[member];
         node.as_mut()?.poll(plan, member, *life)
     }
 
@@ -676,14 +683,14 @@ impl World {
                 if let Some((resource, operation)) = self.machines[member].under_way.get(&ticket).copied() {
                     let outcome = Outcome::TimedOut;
                     let done = Done { ticket, resource, operation, outcome };
-                    self.schedule(member, 1_000_000, What::Done(Box::new(done)));
+                    self.schedule(member, 1_000_000, MemberEventKind::Done(Box::new(done)));
                 }
             }
             action::Action::Write(durable) => {
                 let ok = self.machines[member].disk_works;
                 self.machines[member].writing = Some(durable.clone());
                 let takes = 200_000 + self.rng.below(20_000_000);
-                self.schedule(member, takes, What::Written(Box::new(durable), ok));
+                self.schedule(member, takes, MemberEventKind::Written(Box::new(durable), ok));
             }
             action::Action::Remember { member: of, heard } => {
                 self.machines[member].heard.insert(of, heard);
@@ -728,16 +735,20 @@ impl World {
             _ => (takes, Outcome::Ok),
         };
         self.machines[member].under_way.insert(ticket, (resource, operation));
-        self.schedule(member, takes, What::Done(Box::new(Done { ticket, resource, operation, outcome })));
+        self.schedule(
+            member,
+            takes,
+            MemberEventKind::Done(Box::new(Done { ticket, resource, operation, outcome })),
+        );
     }
 
-    fn send(&mut self, from: usize, said: Said, targets: &[usize]) {
-        match &said {
-            Said::Word { word, .. } => {
-                self.look_at_ballots(from, word);
-                self.look_at_releases(from, word);
+    fn send(&mut self, from: usize, transmission: Transmission, targets: &[usize]) {
+        match &transmission {
+            Transmission::Message { word, .. } => {
+                self.check_ballots(from, word);
+                self.check_releases(from, word);
             }
-            Said::Bytes { bytes, .. } => {
+            Transmission::Frame { bytes, .. } => {
                 let (copies, len) = (targets.len() as u64, bytes.len() as u64);
                 let Traffic { frames, bytes: said, copies: all, copied_bytes } = self.traffic;
                 self.traffic = Traffic {
@@ -747,12 +758,12 @@ impl World {
                     copied_bytes: copied_bytes + copies * len,
                 };
                 let now = Instant::from_nanos(self.now);
-                if let Some(word) = self.eye.as_mut().and_then(|eye| eye.prepare(now, bytes)) {
-                    self.look_at_ballots(from, &word);
+                if let Some(word) = self.prepare_reader.as_mut().and_then(|eye| eye.prepare(now, bytes)) {
+                    self.check_ballots(from, &word);
                 }
             }
         }
-        let frame = Rc::new(Frame { from, said });
+        let frame = Rc::new(Frame { from, transmission });
         for target in targets.iter().copied() {
             if target == from || target >= self.members() || self.cuts.contains(&(from, target)) {
                 continue;
@@ -780,7 +791,7 @@ impl World {
 
     fn deliver(&mut self, target: usize, delay: u64, frame: &Rc<Frame>) {
         if self.machines[target].has_power {
-            self.schedule(target, delay, What::Deliver(Rc::clone(frame)));
+            self.schedule(target, delay, MemberEventKind::Deliver(Rc::clone(frame)));
         }
     }
 
@@ -806,7 +817,7 @@ impl World {
             if index == member || !open || !other.has_power || stood_still {
                 continue;
             }
-            if now < machine.alone_until && now < other.alone_until && !self.must_agree() {
+            if now < machine.single_vote_until && now < other.single_vote_until && !self.must_agree() {
                 self.both_own += 1;
             } else {
                 let text = format!(
@@ -839,7 +850,7 @@ impl World {
             let text = format!("{} opens the gate of group {} without a claim", machine.name, group.0);
             return self.fail(text);
         };
-        let is_alone = now < machine.alone_until;
+        let is_alone = now < machine.single_vote_until;
         match self.epochs[group.0] {
             // A machine that stood still may use an epoch that is overtaken, until its leases end.
             Some((old, ..)) if epoch < old && now < machine.excused_until => {}
@@ -862,7 +873,7 @@ impl World {
     fn elsewhere(&self, member: usize, group: GroupIndex) -> Option<(&str, usize)> {
         let machine = &self.machines[member];
         let is_excused =
-            |other: &Machine| other.is_paused || self.now < other.excused_until.max(other.alone_until);
+            |other: &Machine| other.is_paused || self.now < other.excused_until.max(other.single_vote_until);
         let others = family(&machine.plan, group).iter().flat_map(|sibling| {
             let open = self.open_gates(sibling.0).into_iter();
             open.filter(|other| *other != member).map(move |other| (other, sibling.0))
@@ -882,8 +893,8 @@ impl World {
     /// Checks that a node gives away the first group of a family only after all groups of it that it owns have stopped.
     /// A group that it has lost meanwhile does not count: it is given back as soon as it has stopped. A machine that
     /// stood still is not checked: it may have lost one group and not know yet of the others.
-    fn look_at_releases(&mut self, from: usize, word: &Word) {
-        let Word::Claims(Message::Release(list)) = word else { return };
+    fn check_releases(&mut self, from: usize, message: &NativeMessage) {
+        let NativeMessage::Claims(ClaimMessage::Release(list)) = message else { return };
         let machine = &self.machines[from];
         let Some(node) = machine.node.as_ref().filter(|_| self.now >= machine.excused_until) else { return };
         let groups = (0..self.groups).map(GroupIndex);
@@ -912,14 +923,15 @@ impl World {
     }
 
     /// Checks single-vote mode: one of two voters may use it, and with more voters no node ever does.
-    fn look_at_alone(&mut self, member: usize) {
+    fn check_single_vote(&mut self, member: usize) {
         let now = self.now;
         let machine = &mut self.machines[member];
-        let Some(node) = machine.node.as_ref().filter(|node| node.member().counts_alone().is_some()) else {
+        let Some(node) = machine.node.as_ref().filter(|node| node.member().single_vote_since().is_some())
+        else {
             return;
         };
         let voters = node.member().settings().voters.members.len();
-        machine.alone_until = machine.clock.when(machine.clock.at(now) + self.lease);
+        machine.single_vote_until = machine.clock.when(machine.clock.at(now) + self.lease);
         if voters != 2 {
             let text = format!("{} counts alone among {voters} voters", machine.name);
             self.fail(text);
@@ -927,7 +939,7 @@ impl World {
     }
 
     /// Notes since when all machines run and hear each other. Called after each change to the cluster.
-    fn look_at_calm(&mut self) {
+    fn note_calm(&mut self) {
         let runs = |machine: &Machine| machine.node.is_some() && !machine.is_frozen && !machine.is_paused;
         let is_late = self.is_unruly || !self.slow.is_empty() || self.repeats.0 > 0;
         let is_calm = self.machines.iter().all(runs) && self.cuts.is_empty() && self.loss == 0 && !is_late;
@@ -941,16 +953,16 @@ impl World {
     }
 
     /// Checks that a ballot belongs to one run of one node, and that ballots grow.
-    fn look_at_ballots(&mut self, from: usize, word: &Word) {
-        if let Word::Claims(Message::Propose(_, list)) = word {
-            self.look_at_proposals(from, list);
+    fn check_ballots(&mut self, from: usize, message: &NativeMessage) {
+        if let NativeMessage::Claims(ClaimMessage::Propose(_, list)) = message {
+            self.check_proposals(from, list);
         }
-        let Word::Claims(Message::Prepare(list)) = word else { return };
-        let life = self.machines[from].life;
+        let NativeMessage::Claims(ClaimMessage::Prepare(list)) = message else { return };
+        let life = self.machines[from].run_number;
         for (group, ballot) in list {
             let last = self.ballots.entry((*group, from)).or_insert((*ballot, life));
             let is_again = *last == (*ballot, life);
-            if ballot.node.place() != from || (!is_again && *ballot <= last.0) {
+            if ballot.node.index() != from || (!is_again && *ballot <= last.0) {
                 let text = format!("{} uses {ballot:?} after {:?}", self.machines[from].name, last.0);
                 return self.fail(text);
             }
@@ -960,7 +972,7 @@ impl World {
 
     /// Checks that an open gate knows each ballot that its node proposes: a voter may accept it, and a rival may learn
     /// no other ballot.
-    fn look_at_proposals(&mut self, from: usize, list: &[(GroupId, Claim)]) {
+    fn check_proposals(&mut self, from: usize, list: &[(GroupId, Claim)]) {
         let machine = &self.machines[from];
         for (index, group) in machine.plan.groups.iter().enumerate() {
             if machine.gates[index].is_none() {
@@ -996,19 +1008,21 @@ impl World {
     /// Whether a group has come to rest: no node is starting or stopping it.
     #[must_use]
     pub fn rests(&self, group: usize) -> bool {
-        let rests = |node: &Node| matches!(node.phase(GroupIndex(group)), Phase::Running | Phase::Stopped);
+        let rests = |node: &NativeNode| {
+            matches!(node.phase(GroupIndex(group)), GroupPhase::Running | GroupPhase::Stopped)
+        };
         self.machines.iter().filter_map(|machine| machine.node.as_deref()).all(rests)
     }
 }
 
 /// The family of this group, itself included, in order; empty if it has none. The family is read from the plan, as the
 /// members read it; the checker judges what they do with it.
-fn family(plan: &Plan, group: GroupIndex) -> &[GroupIndex] {
+fn family(plan: &NativePlan, group: GroupIndex) -> &[GroupIndex] {
     let together = plan.relations.iter().find(|relation| relation.is_family_of(group));
     together.and_then(Relation::family).unwrap_or_default()
 }
 
-fn checked(toml: &str, name: &str) -> Plan {
+fn checked(toml: &str, name: &str) -> NativePlan {
     let checked = locum_toml::check(toml.as_bytes(), name);
     checked.plan.unwrap_or_else(|| panic!("{toml}\n{:#?}", checked.diags))
 }

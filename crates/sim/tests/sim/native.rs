@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use locum_sim::native::tale::{Counts, PAIRS, check};
+use locum_sim::native::scenario::{Counts, PAIRS, check};
 
 /// Seeds that once failed, with the reason. Every test run plays them.
 const ONCE_FAILED: [u64; 31] = [
@@ -40,10 +40,15 @@ fn two_gates_are_never_open_and_in_the_end_every_group_runs_once() {
 /// Two gates of one group are open only while both nodes are in single-vote mode, and at most one lease after both hear
 /// each other again. `LOCUM_PAIR_SEEDS=FIRST..END` plays other seeds.
 #[test]
-fn of_two_nodes_alone_both_own_only_while_neither_hears_the_other() {
+fn two_nodes_both_own_only_while_neither_hears_the_other() {
     let seeds = seeds("LOCUM_PAIR_SEEDS", 0..100).chain(PAIRS_ONCE_FAILED);
     let sum = play(seeds.map(|seed| PAIRS + seed));
-    assert!(sum.with_two_owners * 5 >= sum.tales, "two owners in {} of {}", sum.with_two_owners, sum.tales);
+    assert!(
+        sum.with_two_owners * 5 >= sum.scenarios,
+        "two owners in {} of {}",
+        sum.with_two_owners,
+        sum.scenarios
+    );
 }
 
 fn seeds(variable: &str, usual: Range<u64>) -> Range<u64> {
@@ -76,7 +81,12 @@ fn play(seeds: impl Iterator<Item = u64>) -> Counts {
     }
     assert!(reports.is_empty(), "{}", reports[..reports.len().min(2)].join("\n\n"));
     // Rare events prove nothing.
-    assert!(sum.with_takeover * 2 >= sum.tales, "takeovers in {} of {} tales", sum.with_takeover, sum.tales);
-    assert!(sum.kinds.iter().all(|count| count * 100 >= sum.tales), "{sum:?}");
+    assert!(
+        sum.with_takeover * 2 >= sum.scenarios,
+        "takeovers in {} of {} tales",
+        sum.with_takeover,
+        sum.scenarios
+    );
+    assert!(sum.kinds.iter().all(|count| count * 100 >= sum.scenarios), "{sum:?}");
     sum
 }

@@ -3,8 +3,8 @@
 
 use std::{fmt::Write as _, ops::Range};
 
-use locum_core::{model::time::Duration, native::timing::Timing};
-use locum_sim::native::{faults::Step, world::World};
+use locum_core::{model::time::Duration, native::timing::NativeTiming};
+use locum_sim::native::{faults::ScenarioStep, world::NativeWorld};
 
 /// How often the cluster is looked at, in simulated milliseconds.
 const LOOK_MILLIS: u64 = 5;
@@ -41,7 +41,7 @@ fn orders(nodes: usize, deaths: usize) -> Vec<Vec<usize>> {
 }
 
 /// Lets time pass until every group has one open gate, and returns how many milliseconds that took.
-fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
+fn claimed(world: &mut NativeWorld, limit: Duration) -> Result<u64, String> {
     for millis in (0..).step_by(5) {
         if (0..world.groups()).all(|group| world.open_gates(group).len() == 1) {
             return Ok(millis);
@@ -50,7 +50,7 @@ fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
             let lost = (0..world.groups()).find(|group| world.open_gates(*group).len() != 1).unwrap_or(0);
             return Err(format!("not within {limit:?}: {}\n{}", world.describe(lost), world.log()));
         }
-        world.play(Step::Wait(LOOK_MILLIS))?;
+        world.play(ScenarioStep::Wait(LOOK_MILLIS))?;
     }
     Ok(0)
 }
@@ -65,13 +65,13 @@ fn play(
     seed: u64,
     logs: bool,
 ) -> Result<u64, String> {
-    let timing = Timing::of(Duration::from_millis(pace));
-    let mut world = World::new(&cluster(nodes, pace, siblings), seed, true, false, logs);
-    world.play(Step::Wait(pace * 5))?;
+    let timing = NativeTiming::of(Duration::from_millis(pace));
+    let mut world = NativeWorld::new(&cluster(nodes, pace, siblings), seed, true, false, logs);
+    world.play(ScenarioStep::Wait(pace * 5))?;
     claimed(&mut world, Duration::ZERO)?;
     let mut longest = 0;
     for (count, node) in order.iter().enumerate() {
-        world.play(Step::PowerOff(*node))?;
+        world.play(ScenarioStep::PowerOff(*node))?;
         if at_once && count + 1 < order.len() {
             continue;
         }
@@ -102,7 +102,7 @@ fn every_minority(nodes: usize, pace: u64, siblings: usize, seeds: Range<u64>) {
             }
         }
     }
-    let timing = Timing::of(Duration::from_millis(pace));
+    let timing = NativeTiming::of(Duration::from_millis(pace));
     let family = if siblings > 0 { timing.family_round() } else { Duration::ZERO };
     let bound = (timing.claim_bound(nodes - 1) + family).as_millis();
     println!("{nodes} nodes, pace {pace} ms: claimed after {longest} ms at the latest, bound {bound} ms");

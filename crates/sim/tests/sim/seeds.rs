@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use locum_sim::seeds::{Tale, check};
+use locum_sim::seeds::{R1Scenario, check};
 
 fn seeds() -> Range<u64> {
     let usual = 0..250;
@@ -35,14 +35,14 @@ const ONCE_FAILED: [u64; 1] = [
 ];
 
 #[test]
-fn what_once_failed_does_not_fail_again() {
+fn seeds_that_once_failed_do_not_fail_again() {
     for seed in ONCE_FAILED {
         check(seed).unwrap_or_else(|report| panic!("{report}"));
     }
 }
 
 #[test]
-fn a_tale_is_a_story_file() {
-    assert_eq!(Tale::of(3).text(), Tale::of(3).text());
-    assert_ne!(Tale::of(3).text(), Tale::of(4).text());
+fn a_scenario_is_a_story_file() {
+    assert_eq!(R1Scenario::of(3).text(), R1Scenario::of(3).text());
+    assert_ne!(R1Scenario::of(3).text(), R1Scenario::of(4).text());
 }

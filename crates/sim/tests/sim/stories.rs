@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use locum_sim::{
-    stage::REWRITE,
+    simulation,
     story::{Command, Story},
-    theatre,
+    testbed::REWRITE,
 };
 
 /// Seeds for each story: the outcome must not depend on which node is a little faster.
@@ -23,7 +23,7 @@ fn every_story_is_as_written() {
     let mut faults = Vec::new();
     for story in &stories {
         let path = directory().join(format!("{}.story", story.name));
-        if let Some(fault) = (1..=seeds).find_map(|seed| theatre::play(&path, story, seed).err()) {
+        if let Some(fault) = (1..=seeds).find_map(|seed| simulation::play(&path, story, seed).err()) {
             faults.push(fault);
         }
     }
@@ -42,11 +42,11 @@ fn every_story_settles_before_it_ends() {
 fn the_same_seed_is_the_same_world() {
     let stories = Story::read_all(&directory()).unwrap_or_else(|error| panic!("{error}"));
     let story = stories.iter().find(|story| story.name == "loss").expect("the story of losses");
-    let life = |seed| {
-        let mut theatre = theatre::Theatre::new(story, seed).expect("a good cluster");
-        locum_sim::stage::play(story, &mut theatre).expect("a good story");
-        (theatre.world.frames, theatre.world.now, theatre.log())
+    let play = |seed| {
+        let mut simulation = simulation::Simulation::new(story, seed).expect("a good cluster");
+        locum_sim::testbed::play(story, &mut simulation).expect("a good story");
+        (simulation.world.frames, simulation.world.now, simulation.log())
     };
-    assert_eq!(life(7), life(7));
-    assert_ne!(life(7), life(8));
+    assert_eq!(play(7), play(7));
+    assert_ne!(play(7), play(8));
 }

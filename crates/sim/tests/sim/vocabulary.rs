@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use locum_core::model::note::Level;
-use locum_sim::{stage, story::Story, theatre::Theatre};
+use locum_sim::{simulation::Simulation, story::Story, testbed};
 
 /// Stories in which something goes wrong: they may have lines above a warning. All other stories are ordinary
 /// operation.
@@ -30,7 +30,7 @@ const GONE_WRONG: [&str; 17] = [
 ];
 
 /// Parts of log lines that the stories must produce.
-const WORDS: [&str; 46] = [
+const LOG_TEXTS: [&str; 46] = [
     "Heartbeat generation: ",
     "Local status now set to: 'up'",
     "Local status now set to: 'active'",
@@ -80,8 +80,8 @@ const WORDS: [&str; 46] = [
 ];
 
 fn notes(story: &Story) -> Vec<(Level, String)> {
-    let mut theatre = Theatre::new(story, 1).expect("a good cluster");
-    stage::play(story, &mut theatre).expect("a good story");
+    let mut theatre = Simulation::new(story, 1).expect("a good cluster");
+    testbed::play(story, &mut theatre).expect("a good story");
     theatre.world.notes.iter().map(|noted| (noted.note.level, noted.note.text.clone())).collect()
 }
 
@@ -91,7 +91,7 @@ fn stories() -> Vec<Story> {
 }
 
 #[test]
-fn ordinary_life_has_no_errors() {
+fn ordinary_operation_has_no_errors() {
     let mut faults = Vec::new();
     for story in stories() {
         let loud: Vec<String> = notes(&story)
@@ -107,9 +107,9 @@ fn ordinary_life_has_no_errors() {
 }
 
 #[test]
-fn the_stories_say_the_words_that_logs_are_searched_for() {
+fn the_stories_log_the_texts_that_are_searched_for() {
     let said: Vec<String> = stories().iter().flat_map(notes).map(|(_, text)| text).collect();
     let missing: Vec<&str> =
-        WORDS.into_iter().filter(|words| !said.iter().any(|text| text.contains(words))).collect();
+        LOG_TEXTS.into_iter().filter(|words| !said.iter().any(|text| text.contains(words))).collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }

@@ -13,8 +13,8 @@
 
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
+pub mod arp_filter;
 mod bpf;
-pub mod elsewhere;
 mod hook;
 mod name;
 mod nft;
@@ -22,10 +22,10 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs, pass_everything};
+pub use bpf::{CUSTOMARY_MOUNT_POINT as BPFFS, ensure_bpffs, find_bpffs, pass_everything};
 use hook::Hook;
-pub use name::Name;
-pub use nft::Watch;
+pub use name::GateName;
+pub use nft::TableWatch;
 pub use pattern::{Pattern, Proof, Subject};
 
 /// All names that Locum uses in the kernel begin with this.
@@ -39,7 +39,7 @@ pub const PROOFS_MAX: usize = 12;
 
 /// The mechanism that implements a gate in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum Backend {
     /// An eBPF program, pinned in this bpf file system.
     Bpf {
         /// Where it is mounted.
@@ -49,7 +49,7 @@ pub enum Engine {
     Nft,
 }
 
-impl fmt::Display for Engine {
+impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bpf { .. } => "bpf",
@@ -60,7 +60,7 @@ impl fmt::Display for Engine {
 
 /// Whose claims shut this gate. The gate hears them in the packet path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rivals {
+pub struct RivalSettings {
     /// The numbers of the interfaces on which they are heard.
     pub interfaces: Vec<u32>,
     /// The addresses whose announcements are believed.
@@ -73,26 +73,26 @@ pub struct Rivals {
 
 /// How a gate is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct GateSettings {
     /// The cluster and the group that the gate belongs to.
-    pub name: Name,
+    pub name: GateName,
     /// The service addresses that it opens and shuts. An address belongs to one gate of a cluster only.
     pub addresses: Vec<IpAddr>,
     /// The numbers of the interfaces that it covers, at least.
     pub interfaces: Vec<u32>,
     /// Whose claims shut it; `None` if no claims do.
-    pub rivals: Option<Rivals>,
+    pub rivals: Option<RivalSettings>,
     /// An announced claim shuts the gate only if it carries one of these proofs. The first [`PROOFS_MAX`] count.
     pub proofs: Vec<Proof>,
 }
 
-impl Settings {
+impl GateSettings {
     /// A copy without the interfaces that no longer exist.
     fn present(&self) -> Self {
         let mut present = self.clone();
         let lists = present.rivals.iter_mut().map(|rivals| &mut rivals.interfaces);
         for list in lists.chain([&mut present.interfaces]) {
-            list.retain(|interface| exists(*interface).is_ok());
+            list.retain(|interface| check_interface(*interface).is_ok());
         }
         present
     }
@@ -107,7 +107,7 @@ impl Settings {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let heard = self.rivals.iter().flat_map(|rivals| &rivals.interfaces);
-        self.interfaces.iter().chain(heard).try_for_each(|interface| exists(*interface))
+        self.interfaces.iter().chain(heard).try_for_each(|interface| check_interface(*interface))
     }
 }
 
@@ -122,7 +122,7 @@ pub struct Renewal {
 
 /// What a renewal achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewed {
+pub enum RenewalOutcome {
     /// The gate is open until the deadline.
     Open,
     /// A rival was heard after the beat was sent. The gate stays shut until a later beat renews it.
@@ -139,32 +139,34 @@ pub enum Renewed {
 /// `bpf`: programs on interfaces, which take tens of milliseconds to attach and detach. `nft`: a table with chains on
 /// interfaces.
 #[derive(Debug)]
-pub struct Judge {
-    engine: Engine,
-    name: Name,
-    hold: Courts,
+pub struct PacketFilter {
+    backend: Backend,
+    name: GateName,
+    handle: FilterHandle,
 }
 
 #[derive(Debug)]
-enum Courts {
-    Bpf(Arc<bpf::Judge>),
-    Nft(Arc<nft::Judge>),
+enum FilterHandle {
+    Bpf(Arc<bpf::BpfFilter>),
+    Nft(Arc<nft::NftFilter>),
 }
 
-impl Judge {
+impl PacketFilter {
     /// Finds or makes the judge of a cluster, whose rivals announce their claims by datagrams of this pattern. Where an earlier
     /// life left it standing it goes on without a packet in between, with the programs of this version, and leases run on.
     ///
     /// # Errors
     /// What the kernel says, and to what; `InvalidInput` for a pattern that cannot be compared.
-    pub fn open(engine: &Engine, cluster: &str, pattern: Pattern) -> io::Result<Self> {
+    pub fn open(backend: &Backend, cluster: &str, pattern: Pattern) -> io::Result<Self> {
         pattern.check()?;
-        let name = Name::new(cluster, "").judges();
-        let hold = match engine {
-            Engine::Bpf { bpffs } => Courts::Bpf(Arc::new(bpf::Judge::open(bpffs, &name, pattern, true)?)),
-            Engine::Nft => Courts::Nft(Arc::new(nft::Judge::open(&name, pattern, true)?)),
+        let name = GateName::new(cluster, "").packet_filter();
+        let hold = match backend {
+            Backend::Bpf { bpffs } => {
+                FilterHandle::Bpf(Arc::new(bpf::BpfFilter::open(bpffs, &name, pattern, true)?))
+            }
+            Backend::Nft => FilterHandle::Nft(Arc::new(nft::NftFilter::open(&name, pattern, true)?)),
         };
-        Ok(Self { engine: engine.clone(), name, hold })
+        Ok(Self { backend: backend.clone(), name, handle: hold })
     }
 
     /// Puts the packet filter on the interface with that number, until it is removed.
@@ -172,8 +174,8 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn cover(&self, interface: u32) -> io::Result<()> {
-        exists(interface)?;
-        Hook::judges(interface).into_iter().try_for_each(|hook| self.hook(hook))
+        check_interface(interface)?;
+        Hook::of_packet_filter(interface).into_iter().try_for_each(|hook| self.cover_hook(hook))
     }
 
     /// Hears rivals on the interface with that number, until it is removed. Datagrams to that port that have the shape
@@ -182,18 +184,18 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn listen(&self, interface: u32, port: u16) -> io::Result<()> {
-        exists(interface)?;
-        match &self.hold {
-            Courts::Bpf(judge) => judge.hear(port)?,
-            Courts::Nft(judge) => judge.hear(port)?,
+        check_interface(interface)?;
+        match &self.handle {
+            FilterHandle::Bpf(judge) => judge.listen_to(port)?,
+            FilterHandle::Nft(judge) => judge.listen_to(port)?,
         }
-        self.hook(Hook::Ear(interface))
+        self.cover_hook(Hook::ClaimListener(interface))
     }
 
-    fn hook(&self, hook: Hook) -> io::Result<()> {
-        match &self.hold {
-            Courts::Bpf(judge) => judge.cover(hook),
-            Courts::Nft(judge) => judge.cover(hook),
+    fn cover_hook(&self, hook: Hook) -> io::Result<()> {
+        match &self.handle {
+            FilterHandle::Bpf(judge) => judge.cover(hook),
+            FilterHandle::Nft(judge) => judge.cover(hook),
         }
     }
 
@@ -201,7 +203,7 @@ impl Judge {
     /// watch is needed.
     #[must_use]
     pub fn is_owned(&self) -> bool {
-        matches!(&self.hold, Courts::Nft(judge) if judge.is_owned())
+        matches!(&self.handle, FilterHandle::Nft(judge) if judge.is_owned())
     }
 
     /// Renews gates that this packet filter made, all at once. Gates without a renewal are shut. `nft` makes one change
@@ -213,23 +215,23 @@ impl Judge {
     pub fn renew<'a>(
         &self,
         orders: impl Iterator<Item = (&'a Gate, Option<Renewal>)>,
-    ) -> io::Result<Vec<Option<Renewed>>> {
-        match &self.hold {
-            Courts::Bpf(_) => {
-                let renew = |(gate, renewal): (&Gate, Option<Renewal>)| match (&gate.hold, renewal) {
-                    (Hold::Bpf(gate), Some(renewal)) => Some(gate.renew(renewal)),
-                    (Hold::Bpf(gate), None) => {
+    ) -> io::Result<Vec<Option<RenewalOutcome>>> {
+        match &self.handle {
+            FilterHandle::Bpf(_) => {
+                let renew = |(gate, renewal): (&Gate, Option<Renewal>)| match (&gate.handle, renewal) {
+                    (GateHandle::Bpf(gate), Some(renewal)) => Some(gate.renew(renewal)),
+                    (GateHandle::Bpf(gate), None) => {
                         gate.close();
                         None
                     }
-                    (Hold::Nft(_), _) => None,
+                    (GateHandle::Nft(_), _) => None,
                 };
                 Ok(orders.map(renew).collect())
             }
-            Courts::Nft(judge) => {
-                let number = |(gate, renewal): (&Gate, _)| match &gate.hold {
-                    Hold::Nft(gate) => Some((gate.number(), renewal)),
-                    Hold::Bpf(_) => None,
+            FilterHandle::Nft(judge) => {
+                let number = |(gate, renewal): (&Gate, _)| match &gate.handle {
+                    GateHandle::Nft(gate) => Some((gate.number(), renewal)),
+                    GateHandle::Bpf(_) => None,
                 };
                 judge.renew(&orders.filter_map(number).collect::<Vec<_>>())
             }
@@ -244,14 +246,14 @@ impl Judge {
         let mut numbers = Vec::new();
         for (gate, proofs) in orders {
             gate.settings.proofs = proofs;
-            match &mut gate.hold {
-                Hold::Bpf(hold) => hold.set_proofs(&gate.settings.proofs),
-                Hold::Nft(hold) => numbers.push((hold.number(), &gate.settings.proofs[..])),
+            match &mut gate.handle {
+                GateHandle::Bpf(hold) => hold.set_proofs(&gate.settings.proofs),
+                GateHandle::Nft(hold) => numbers.push((hold.number(), &gate.settings.proofs[..])),
             }
         }
-        match &self.hold {
-            Courts::Nft(judge) => judge.set_proofs(&numbers),
-            Courts::Bpf(_) => Ok(()),
+        match &self.handle {
+            FilterHandle::Nft(judge) => judge.set_proofs(&numbers),
+            FilterHandle::Bpf(_) => Ok(()),
         }
     }
 
@@ -259,31 +261,33 @@ impl Judge {
     ///
     /// # Errors
     /// As there; `AddrInUse` where another gate has an address already.
-    pub fn install(&self, settings: Settings) -> io::Result<Gate> {
-        self.stand(settings, true)
+    pub fn install(&self, settings: GateSettings) -> io::Result<Gate> {
+        self.set_up(settings, true)
     }
 
     /// As [`Gate::adopt`], for a group of this cluster.
     ///
     /// # Errors
     /// As [`install`](Self::install).
-    pub fn adopt(&self, settings: Settings) -> io::Result<Option<Gate>> {
-        let stands = match &self.hold {
-            Courts::Bpf(_) => Gate::stands(&self.engine, &settings.name)?,
-            Courts::Nft(judge) => judge.has(&settings.name),
+    pub fn adopt(&self, settings: GateSettings) -> io::Result<Option<Gate>> {
+        let stands = match &self.handle {
+            FilterHandle::Bpf(_) => Gate::exists(&self.backend, &settings.name)?,
+            FilterHandle::Nft(judge) => judge.has_gate(&settings.name),
         };
-        stands.then(|| self.stand(settings, false)).transpose()
+        stands.then(|| self.set_up(settings, false)).transpose()
     }
 
-    fn stand(&self, settings: Settings, closed: bool) -> io::Result<Gate> {
+    fn set_up(&self, settings: GateSettings, closed: bool) -> io::Result<Gate> {
         settings.check()?;
-        let hold = match &self.hold {
-            Courts::Bpf(judge) => Hold::Bpf(bpf::Gate::install(Arc::clone(judge), &settings, closed)?),
-            Courts::Nft(judge) => {
-                Hold::Nft(Box::new(nft::Gate::install(Arc::clone(judge), &settings, closed)?))
+        let hold = match &self.handle {
+            FilterHandle::Bpf(judge) => {
+                GateHandle::Bpf(bpf::BpfGate::install(Arc::clone(judge), &settings, closed)?)
+            }
+            FilterHandle::Nft(judge) => {
+                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::clone(judge), &settings, closed)?))
             }
         };
-        Ok(Gate { settings, engine: self.engine.clone(), hold })
+        Ok(Gate { settings, backend: self.backend.clone(), handle: hold })
     }
 
     /// Describes what is missing in the kernel. Parts that belong to one gate alone are reported by [`Gate::missing`].
@@ -292,9 +296,9 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn missing(&self) -> io::Result<Vec<String>> {
-        match &self.hold {
-            Courts::Bpf(judge) => judge.missing(usize::MAX),
-            Courts::Nft(judge) => judge.missing(),
+        match &self.handle {
+            FilterHandle::Bpf(judge) => judge.missing(usize::MAX),
+            FilterHandle::Nft(judge) => judge.missing(),
         }
     }
 
@@ -304,9 +308,9 @@ impl Judge {
     /// # Errors
     /// The kernel's error; `Interrupted` if rules kept changing, so that nothing is known.
     pub fn missing_of(&self, most: usize) -> io::Result<Vec<String>> {
-        match &self.hold {
-            Courts::Bpf(judge) => judge.missing(most),
-            Courts::Nft(judge) => judge.missing(),
+        match &self.handle {
+            FilterHandle::Bpf(judge) => judge.missing(most),
+            FilterHandle::Nft(judge) => judge.missing(),
         }
     }
 
@@ -316,9 +320,9 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn restore(&self) -> io::Result<()> {
-        match &self.hold {
-            Courts::Bpf(judge) => judge.restore(),
-            Courts::Nft(judge) => judge.restore(),
+        match &self.handle {
+            FilterHandle::Bpf(judge) => judge.restore(),
+            FilterHandle::Nft(judge) => judge.restore(),
         }
     }
 
@@ -329,9 +333,9 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn refused(&self) -> io::Result<u64> {
-        match &self.hold {
-            Courts::Bpf(judge) => Ok(judge.refused()),
-            Courts::Nft(judge) => judge.refused(),
+        match &self.handle {
+            FilterHandle::Bpf(judge) => Ok(judge.refused()),
+            FilterHandle::Nft(judge) => judge.refused(),
         }
     }
 
@@ -343,7 +347,7 @@ impl Judge {
     /// # Errors
     /// The kernel's error; the foreign program is still in front then.
     pub fn stay_in_front(&self, most: usize) -> io::Result<Option<Overtaken>> {
-        let Courts::Bpf(judge) = &self.hold else { return Ok(None) };
+        let FilterHandle::Bpf(judge) = &self.handle else { return Ok(None) };
         Ok(judge.stay_in_front(most)?.map(|(interface, by)| Overtaken { interface, by }))
     }
 
@@ -352,9 +356,9 @@ impl Judge {
     /// # Errors
     /// The kernel's error.
     pub fn remove(self) -> io::Result<()> {
-        match self.hold {
-            Courts::Bpf(judge) => judge.remove(&self.name).map(drop),
-            Courts::Nft(judge) => judge.remove().map(drop),
+        match self.handle {
+            FilterHandle::Bpf(judge) => judge.remove(&self.name).map(drop),
+            FilterHandle::Nft(judge) => judge.remove().map(drop),
         }
     }
 }
@@ -371,15 +375,15 @@ pub struct Overtaken {
 /// A gate in the kernel. Dropping the value changes nothing there: the gate stays, and shuts at its deadline.
 #[derive(Debug)]
 pub struct Gate {
-    settings: Settings,
-    engine: Engine,
-    hold: Hold,
+    settings: GateSettings,
+    backend: Backend,
+    handle: GateHandle,
 }
 
 #[derive(Debug)]
-enum Hold {
-    Bpf(bpf::Gate),
-    Nft(Box<nft::Gate>),
+enum GateHandle {
+    Bpf(bpf::BpfGate),
+    Nft(Box<nft::NftGate>),
 }
 
 impl Gate {
@@ -390,8 +394,8 @@ impl Gate {
     /// # Errors
     /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table. `InvalidInput` with
     /// rivals.
-    pub fn install(engine: &Engine, settings: Settings) -> io::Result<Self> {
-        Self::stand(engine, settings, true)
+    pub fn install(backend: &Backend, settings: GateSettings) -> io::Result<Self> {
+        Self::set_up(backend, settings, true)
     }
 
     /// Takes over the gate that an earlier daemon left. It is changed to `settings` without being shut or open in
@@ -399,18 +403,18 @@ impl Gate {
     ///
     /// # Errors
     /// As [`install`](Self::install).
-    pub fn adopt(engine: &Engine, settings: Settings) -> io::Result<Option<Self>> {
-        Self::stands(engine, &settings.name)?.then(|| Self::stand(engine, settings, false)).transpose()
+    pub fn adopt(backend: &Backend, settings: GateSettings) -> io::Result<Option<Self>> {
+        Self::exists(backend, &settings.name)?.then(|| Self::set_up(backend, settings, false)).transpose()
     }
 
-    fn stands(engine: &Engine, name: &Name) -> io::Result<bool> {
-        match engine {
-            Engine::Bpf { bpffs } => Ok(bpf::Gate::stands(bpffs, name)),
-            Engine::Nft => nft::stands(name),
+    fn exists(backend: &Backend, name: &GateName) -> io::Result<bool> {
+        match backend {
+            Backend::Bpf { bpffs } => Ok(bpf::BpfGate::exists(bpffs, name)),
+            Backend::Nft => nft::gate_exists(name),
         }
     }
 
-    fn stand(engine: &Engine, settings: Settings, closed: bool) -> io::Result<Self> {
+    fn set_up(backend: &Backend, settings: GateSettings, closed: bool) -> io::Result<Self> {
         settings.check()?;
         if settings.rivals.is_some() {
             return Err(io::Error::new(
@@ -418,28 +422,28 @@ impl Gate {
                 "a gate without a judge hears no rivals",
             ));
         }
-        let hold = match engine {
-            Engine::Bpf { bpffs } => {
-                let judge = bpf::Judge::open(bpffs, &settings.name, Pattern::UNUSED, false)?;
-                Hold::Bpf(bpf::Gate::install(Arc::new(judge), &settings, closed)?)
+        let hold = match backend {
+            Backend::Bpf { bpffs } => {
+                let judge = bpf::BpfFilter::open(bpffs, &settings.name, Pattern::UNUSED, false)?;
+                GateHandle::Bpf(bpf::BpfGate::install(Arc::new(judge), &settings, closed)?)
             }
-            Engine::Nft => {
-                let judge = nft::Judge::open(&settings.name, Pattern::UNUSED, false)?;
-                Hold::Nft(Box::new(nft::Gate::install(Arc::new(judge), &settings, closed)?))
+            Backend::Nft => {
+                let judge = nft::NftFilter::open(&settings.name, Pattern::UNUSED, false)?;
+                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::new(judge), &settings, closed)?))
             }
         };
-        Ok(Self { settings, engine: engine.clone(), hold })
+        Ok(Self { settings, backend: backend.clone(), handle: hold })
     }
 
     /// The backend that implements the gate.
     #[must_use]
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// The settings that the gate has now.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &GateSettings {
         &self.settings
     }
 
@@ -450,17 +454,17 @@ impl Gate {
     ///
     /// # Errors
     /// `nft`: the kernel's error, `NotFound` when the table is gone; see [`missing`](Self::missing).
-    pub fn renew(&mut self, renewal: Renewal) -> io::Result<Renewed> {
+    pub fn renew(&mut self, renewal: Renewal) -> io::Result<RenewalOutcome> {
         self.prepare(renewal).commit()
     }
 
     /// Prepares a renewal without changing the kernel. If the process is frozen before [`Prepared::commit`] and goes on
     /// after the deadline, the commit opens nothing.
-    pub fn prepare(&mut self, renewal: Renewal) -> Prepared<'_> {
-        if let Hold::Nft(gate) = &mut self.hold {
+    pub fn prepare(&mut self, renewal: Renewal) -> PreparedRenewal<'_> {
+        if let GateHandle::Nft(gate) = &mut self.handle {
             gate.prepare(renewal);
         }
-        Prepared { gate: self, renewal }
+        PreparedRenewal { gate: self, renewal }
     }
 
     /// Shuts the gate now.
@@ -468,9 +472,9 @@ impl Gate {
     /// # Errors
     /// As [`renew`](Self::renew).
     pub fn close(&mut self) -> io::Result<()> {
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.close(),
-            Hold::Nft(gate) => gate.close()?,
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.close(),
+            GateHandle::Nft(gate) => gate.close()?,
         }
         Ok(())
     }
@@ -482,9 +486,9 @@ impl Gate {
     /// As [`renew`](Self::renew).
     pub fn set_proofs(&mut self, proofs: &[Proof]) -> io::Result<()> {
         self.settings.proofs = proofs.into();
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.set_proofs(proofs),
-            Hold::Nft(gate) => gate.set_proofs(proofs)?,
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.set_proofs(proofs),
+            GateHandle::Nft(gate) => gate.set_proofs(proofs)?,
         }
         Ok(())
     }
@@ -494,13 +498,13 @@ impl Gate {
     /// # Errors
     /// The kernel's error.
     pub fn add_interface(&mut self, interface: u32) -> io::Result<()> {
-        exists(interface)?;
+        check_interface(interface)?;
         if !self.settings.interfaces.contains(&interface) {
             self.settings.interfaces.push(interface);
         }
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.add_interface(interface),
-            Hold::Nft(gate) => gate.add_interface(interface),
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.add_interface(interface),
+            GateHandle::Nft(gate) => gate.add_interface(interface),
         }
     }
 
@@ -511,9 +515,9 @@ impl Gate {
     /// The kernel's error.
     pub fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
         self.settings.interfaces.retain(|other| *other != interface);
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.remove_interface(interface, &self.settings.name),
-            Hold::Nft(gate) => gate.remove_interface(interface),
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.remove_interface(interface, &self.settings.name),
+            GateHandle::Nft(gate) => gate.remove_interface(interface),
         }
     }
 
@@ -523,9 +527,9 @@ impl Gate {
     /// # Errors
     /// The kernel's error.
     pub fn missing(&mut self) -> io::Result<Vec<String>> {
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.missing(&self.settings),
-            Hold::Nft(gate) => gate.missing(&self.settings),
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.missing(&self.settings),
+            GateHandle::Nft(gate) => gate.missing(&self.settings),
         }
     }
 
@@ -536,26 +540,26 @@ impl Gate {
     /// The kernel's error.
     pub fn restore(&mut self) -> io::Result<()> {
         let present = self.settings.present();
-        match &mut self.hold {
-            Hold::Bpf(gate) => gate.restore(&present),
-            Hold::Nft(gate) => gate.restore(&present),
+        match &mut self.handle {
+            GateHandle::Bpf(gate) => gate.restore(&present),
+            GateHandle::Nft(gate) => gate.restore(&present),
         }
     }
 
     /// For tests: does what a foreign `flush ruleset` does on kernels without table owners.
     #[cfg(test)]
     fn forget_table(&mut self) {
-        if let Hold::Nft(gate) = &mut self.hold {
+        if let GateHandle::Nft(gate) = &mut self.handle {
             gate.delete_table();
         }
     }
 
     /// For tests: gives access to a gate's elements in a table without an owner.
     #[cfg(test)]
-    fn nft(&self) -> &nft::Gate {
-        match &self.hold {
-            Hold::Nft(gate) => gate,
-            Hold::Bpf(_) => unreachable!("another engine was asked for"),
+    fn nft(&self) -> &nft::NftGate {
+        match &self.handle {
+            GateHandle::Nft(gate) => gate,
+            GateHandle::Bpf(_) => unreachable!("another engine was asked for"),
         }
     }
 
@@ -564,40 +568,40 @@ impl Gate {
     /// # Errors
     /// The kernel's error. The gate then still exists, or the parts of it that are listed.
     pub fn remove(self) -> io::Result<()> {
-        match self.hold {
-            Hold::Bpf(gate) => gate.remove(&self.settings.name),
-            Hold::Nft(gate) => gate.remove(),
+        match self.handle {
+            GateHandle::Bpf(gate) => gate.remove(&self.settings.name),
+            GateHandle::Nft(gate) => gate.remove(),
         }
     }
 }
 
 /// A renewal that is ready to be committed.
 #[derive(Debug)]
-pub struct Prepared<'a> {
+pub struct PreparedRenewal<'a> {
     gate: &'a mut Gate,
     renewal: Renewal,
 }
 
-impl Prepared<'_> {
+impl PreparedRenewal<'_> {
     /// Sends the prepared renewal to the kernel.
     ///
     /// # Errors
     /// As [`Gate::renew`].
-    pub fn commit(self) -> io::Result<Renewed> {
-        match &mut self.gate.hold {
-            Hold::Bpf(gate) => Ok(gate.renew(self.renewal)),
-            Hold::Nft(gate) => gate.commit(self.renewal),
+    pub fn commit(self) -> io::Result<RenewalOutcome> {
+        match &mut self.gate.handle {
+            GateHandle::Bpf(gate) => Ok(gate.renew(self.renewal)),
+            GateHandle::Nft(gate) => gate.commit(self.renewal),
         }
     }
 }
 
 /// A gate found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedGate {
     /// The cluster and the group that it belongs to.
-    pub name: Name,
+    pub name: GateName,
     /// The backend that implements it.
-    pub engine: Engine,
+    pub backend: Backend,
     /// The service addresses that it opens and shuts.
     pub addresses: Vec<IpAddr>,
     /// The numbers of the interfaces that it covers.
@@ -610,7 +614,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// The kernel's error, also if this process may not ask.
-pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
+pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<ListedGate>> {
     let mut all = match bpffs {
         Some(bpffs) => bpf::list(&bpffs)?,
         None => Vec::new(),
@@ -621,11 +625,11 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
 
 /// A packet filter found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandingJudge {
+pub struct ListedPacketFilter {
     /// The cluster that it belongs to; see [`Name::cluster`].
-    pub name: Name,
+    pub name: GateName,
     /// The backend that implements it.
-    pub engine: Engine,
+    pub backend: Backend,
     /// The numbers of the interfaces that it covers.
     pub interfaces: Vec<u32>,
     /// The number of groups that have a gate.
@@ -636,12 +640,12 @@ pub struct StandingJudge {
 ///
 /// # Errors
 /// The kernel's error.
-pub fn judges(bpffs: Option<PathBuf>) -> io::Result<Vec<StandingJudge>> {
+pub fn packet_filters(bpffs: Option<PathBuf>) -> io::Result<Vec<ListedPacketFilter>> {
     let mut all = match bpffs {
-        Some(bpffs) => bpf::judges(&bpffs)?,
+        Some(bpffs) => bpf::packet_filters(&bpffs)?,
         None => Vec::new(),
     };
-    all.extend(nft::judges()?);
+    all.extend(nft::packet_filters()?);
     Ok(all)
 }
 
@@ -650,10 +654,10 @@ pub fn judges(bpffs: Option<PathBuf>) -> io::Result<Vec<StandingJudge>> {
 ///
 /// # Errors
 /// The kernel's error; `nft`: `ResourceBusy` while the process that made it is running.
-pub fn remove_judge(judge: &StandingJudge) -> io::Result<bool> {
-    match &judge.engine {
-        Engine::Bpf { bpffs } => bpf::remove_judge(bpffs, &judge.name),
-        Engine::Nft => nft::remove_judge(&judge.name),
+pub fn remove_packet_filter(filter: &ListedPacketFilter) -> io::Result<bool> {
+    match &filter.backend {
+        Backend::Bpf { bpffs } => bpf::remove_judge(bpffs, &filter.name),
+        Backend::Nft => nft::remove_packet_filter(&filter.name),
     }
 }
 
@@ -662,38 +666,38 @@ pub fn remove_judge(judge: &StandingJudge) -> io::Result<bool> {
 ///
 /// # Errors
 /// The kernel's error; `nft`: `ResourceBusy` while the process that made it is running.
-pub fn remove(engine: &Engine, name: &Name) -> io::Result<bool> {
-    remove_all(engine, std::slice::from_ref(name)).pop().unwrap_or(Ok(false))
+pub fn remove(backend: &Backend, name: &GateName) -> io::Result<bool> {
+    remove_all(backend, std::slice::from_ref(name)).pop().unwrap_or(Ok(false))
 }
 
 /// As [`remove`], for several gates of one cluster at once, which is faster than one after the other. The results are
 /// in the order of `names`.
 #[must_use]
-pub fn remove_all(engine: &Engine, names: &[Name]) -> Vec<io::Result<bool>> {
-    match engine {
-        Engine::Bpf { bpffs } => names.iter().map(|name| bpf::remove(bpffs, name)).collect(),
-        Engine::Nft => nft::remove(names),
+pub fn remove_all(backend: &Backend, names: &[GateName]) -> Vec<io::Result<bool>> {
+    match backend {
+        Backend::Bpf { bpffs } => names.iter().map(|name| bpf::remove(bpffs, name)).collect(),
+        Backend::Nft => nft::remove(names),
     }
 }
 
 /// What each backend needs from the kernel: found, or an explanation of what is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub struct GateProbe {
     /// The bpf file system for pins, or why `bpf` does not work.
     pub bpf: Result<PathBuf, String>,
     /// Why `nft` does not work, if so.
     pub nft: Result<(), String>,
 }
 
-impl Probe {
+impl GateProbe {
     /// The preferred backend of those that work.
     ///
     /// # Errors
     /// The reasons why none works.
-    pub fn choose(&self) -> Result<Engine, String> {
+    pub fn choose(&self) -> Result<Backend, String> {
         match (&self.bpf, &self.nft) {
-            (Ok(bpffs), _) => Ok(Engine::Bpf { bpffs: bpffs.clone() }),
-            (Err(_), Ok(())) => Ok(Engine::Nft),
+            (Ok(bpffs), _) => Ok(Backend::Bpf { bpffs: bpffs.clone() }),
+            (Err(_), Ok(())) => Ok(Backend::Nft),
             (Err(bpf), Err(nft)) => Err(format!("no gate is possible: bpf: {bpf}; nft: {nft}")),
         }
     }
@@ -702,31 +706,31 @@ impl Probe {
 /// Tries both backends in the calling thread's namespaces, and leaves nothing behind. Uses the bpf file system that is
 /// mounted there.
 #[must_use]
-pub fn probe() -> Probe {
+pub fn probe() -> GateProbe {
     let bpffs = match find_bpffs() {
         Ok(Some(bpffs)) if bpf::is_read_only(&bpffs) => Err(format!("{} is read-only here", bpffs.display())),
         Ok(Some(bpffs)) => Ok(bpffs),
         Ok(None) => Err(format!("no bpf file system is mounted: mount -t bpf bpf {BPFFS}")),
         Err(error) => Err(format!("the mount table cannot be read: {error}")),
     };
-    Probe { bpf: bpf::probe().and(bpffs), nft: nft::probe() }
+    GateProbe { bpf: bpf::probe().and(bpffs), nft: nft::probe() }
 }
 
 /// As [`probe`], with a bpf file system that the caller has mounted.
 #[must_use]
-pub fn probe_with(bpffs: PathBuf) -> Probe {
-    Probe { bpf: bpf::probe().map(|()| bpffs), nft: nft::probe() }
+pub fn probe_with(bpffs: PathBuf) -> GateProbe {
+    GateProbe { bpf: bpf::probe().map(|()| bpffs), nft: nft::probe() }
 }
 
 /// Adds to an error the step that failed.
-fn said(error: &io::Error, doing: &str) -> io::Error {
+fn with_context(error: &io::Error, doing: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
 /// Checks that the interface exists: a gate cannot be made on a missing one.
-fn exists(interface: u32) -> io::Result<()> {
+fn check_interface(interface: u32) -> io::Result<()> {
     let named = crate::netlink::interface_name(interface);
-    named.map(drop).map_err(|error| said(&error, &format!("interface {interface}")))
+    named.map(drop).map_err(|error| with_context(&error, &format!("interface {interface}")))
 }
 
 /// For messages: `words`, followed by the interface's name, or its number if it is gone.

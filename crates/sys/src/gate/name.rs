@@ -8,18 +8,18 @@ const PART_BYTES_MAX: usize = 96;
 const DIGEST_DIGITS: usize = 16;
 
 /// In the group's place: the packet filter of all groups of a cluster. No group's name is escaped to this.
-const JUDGE: &str = "_judge";
+const FILTER: &str = "_judge";
 /// In the group's place: the ARP filter of a cluster.
-const ELSEWHERE: &str = "_elsewhere";
+const ARP_FILTER: &str = "_elsewhere";
 
 /// A gate's name: the cluster's name and the group's. Any text is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct GateName {
     cluster: String,
     group: String,
 }
 
-impl Name {
+impl GateName {
     /// Names the gate of a group of a cluster.
     #[must_use]
     pub fn new(cluster: &str, group: &str) -> Self {
@@ -33,28 +33,28 @@ impl Name {
     }
 
     /// The packet filter of a cluster, from the cluster's escaped name; `None` if that is not one of Locum's.
-    pub(super) fn of_judge(cluster: &str) -> Option<Self> {
-        Self::from_parts(cluster, "_").map(|name| name.judges())
+    pub(super) fn packet_filter_of(cluster: &str) -> Option<Self> {
+        Self::from_parts(cluster, "_").map(|name| name.packet_filter())
     }
 
     /// The packet filter of the same cluster.
-    pub(super) fn judges(&self) -> Self {
-        Self { cluster: self.cluster.clone(), group: JUDGE.into() }
+    pub(super) fn packet_filter(&self) -> Self {
+        Self { cluster: self.cluster.clone(), group: FILTER.into() }
     }
 
     /// The ARP filter of the same cluster.
-    pub(super) fn elsewhere(&self) -> Self {
-        Self { cluster: self.cluster.clone(), group: ELSEWHERE.into() }
+    pub(super) fn arp_filter(&self) -> Self {
+        Self { cluster: self.cluster.clone(), group: ARP_FILTER.into() }
     }
 
     /// The ARP filter from its table's name; `None` if the table is not one of Locum's.
-    pub(super) fn from_elsewhere(path: &str) -> Option<Self> {
+    pub(super) fn arp_filter_from_path(path: &str) -> Option<Self> {
         let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
-        (group == ELSEWHERE).then(|| Self::of_judge(cluster)).flatten().map(|name| name.elsewhere())
+        (group == ARP_FILTER).then(|| Self::packet_filter_of(cluster)).flatten().map(|name| name.arp_filter())
     }
 
     /// Another group of the same cluster, from its escaped name; `None` if that is not one of Locum's.
-    pub(super) fn beside(&self, group: &str) -> Option<Self> {
+    pub(super) fn sibling(&self, group: &str) -> Option<Self> {
         Self::from_parts(&self.cluster, group)
     }
 
@@ -65,9 +65,9 @@ impl Name {
     }
 
     /// The packet filter of a cluster, from a path of the form `locum/CLUSTER/_judge`.
-    pub(super) fn judges_from_path(path: &str) -> Option<Self> {
+    pub(super) fn packet_filter_from_path(path: &str) -> Option<Self> {
         let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
-        (group == JUDGE).then(|| Self::of_judge(cluster)).flatten()
+        (group == FILTER).then(|| Self::packet_filter_of(cluster)).flatten()
     }
 
     /// The group's name as it is in the kernel, escaped.
@@ -106,7 +106,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for GateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path())
     }
@@ -180,23 +180,23 @@ mod tests {
         for text in
             ["web", "172.23.2.14", "IPaddr::10.0.0.1/24/eth0", "", "_", "__", "..", "a b\n", "größe", "_2e"]
         {
-            let name = Name::new(text, text);
+            let name = GateName::new(text, text);
             let path = name.path();
             assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_/".contains(&b)), "{path}");
             assert_eq!(path.matches('/').count(), 2, "{path}");
             assert_eq!((name.cluster().as_str(), name.group().as_str()), (text, text));
-            assert_eq!(Name::from_path(&path), Some(name));
+            assert_eq!(GateName::from_path(&path), Some(name));
         }
-        assert_eq!(Name::new("prod", "172.23.2.14").path(), "locum/prod/172_2e23_2e2_2e14");
+        assert_eq!(GateName::new("prod", "172.23.2.14").path(), "locum/prod/172_2e23_2e2_2e14");
     }
 
     #[test]
     fn long_names_stay_different_and_short() {
-        let long = |last: &str| Name::new("c", &("/".repeat(500) + last));
+        let long = |last: &str| GateName::new("c", &("/".repeat(500) + last));
         let (a, b) = (long("a"), long("b"));
         assert_ne!(a, b);
         assert!(a.path().len() < 200);
-        assert_eq!(Name::from_path(&a.path()), Some(a.clone()));
+        assert_eq!(GateName::from_path(&a.path()), Some(a.clone()));
         assert!(a.is_group(&("/".repeat(500) + "a")) && a.is_group(&a.group()) && !a.is_group("a"));
     }
 
@@ -213,7 +213,7 @@ mod tests {
             "locum/a/_elsewhere",
             "locum/a/b.c",
         ] {
-            let taken = Name::from_path(path);
+            let taken = GateName::from_path(path);
             assert_eq!(taken.is_some(), path == "locum/a/_", "{path}: {taken:?}");
         }
     }

@@ -17,9 +17,9 @@ use rustix::mount::MountFlags;
 
 use super::*;
 use crate::{
-    announce::{Announcer, Form},
+    announce::{AnnouncementForm, Announcer},
     checksum, clock, mount,
-    namespace::{self, Fresh},
+    namespace::{self, NewNamespaces},
     netlink::{Interface, Netlink, NewAddress},
     tap::Tap,
     testing::{aside, inside, other_network, patience, set_up, veth_across},
@@ -51,8 +51,8 @@ macro_rules! both {
     };
 }
 
-mod elsewhere;
-mod judge;
+mod arp_filter;
+mod filter;
 mod tags;
 
 /// As a cluster announces its claims.
@@ -87,12 +87,12 @@ both! {
     a_renewal_loses_nothing
     a_late_renewal_opens_nothing
     a_killed_process_leaves_it_shut
-    what_somebody_takes_away_is_missed_and_put_back
+    deleted_parts_are_reported_and_put_back
     removed_it_leaves_nothing
     every_interface_has_it
     a_rivals_claim_shuts_it
     an_interface_without_link_headers_is_shut_too
-    an_earlier_life_is_taken_over_without_a_hole
+    the_gate_of_an_earlier_daemon_is_taken_over_without_a_gap
     two_gates_do_not_meet
     no_socket_gets_an_announcement
 }
@@ -100,17 +100,19 @@ both! {
 mod cohorts;
 
 /// Runs a test in its own namespaces. If that is not possible it prints that the test is skipped.
-fn run(bpf: bool, test: fn(&Engine)) {
-    let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
-    aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(bpf)) {
-        Ok(engine) => test(&engine),
-        Err(why) => {
-            let _ = writeln!(io::stderr(), "skipped: {why}");
+fn run(bpf: bool, test: fn(&Backend)) {
+    let fresh = NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+    aside(|| {
+        match namespace::enter_new(fresh).map_err(|error| error.to_string()).and_then(|()| backend(bpf)) {
+            Ok(engine) => test(&engine),
+            Err(why) => {
+                let _ = writeln!(io::stderr(), "skipped: {why}");
+            }
         }
     });
 }
 
-fn engine(bpf: bool) -> Result<Engine, String> {
+fn backend(bpf: bool) -> Result<Backend, String> {
     if bpf {
         mount::make_private().map_err(|error| error.to_string())?;
         mount::memory(&std::env::temp_dir()).map_err(|error| error.to_string())?;
@@ -118,36 +120,36 @@ fn engine(bpf: bool) -> Result<Engine, String> {
     }
     let probe = probe();
     if bpf {
-        return probe.bpf.map(|bpffs| Engine::Bpf { bpffs });
+        return probe.bpf.map(|bpffs| Backend::Bpf { bpffs });
     }
-    probe.nft.map(|()| Engine::Nft)
+    probe.nft.map(|()| Backend::Nft)
 }
 
 /// If nothing can be pinned, the daemon has to choose the other backend before it begins, not fail at the first gate.
 #[test]
-fn a_bpf_file_system_that_cannot_be_written_is_none() {
+fn a_read_only_bpf_file_system_is_not_used() {
     run(true, |engine| {
-        let Engine::Bpf { bpffs } = engine else { panic!("{engine:?}") };
+        let Backend::Bpf { bpffs } = engine else { panic!("{engine:?}") };
         let flags = MountFlags::BIND | MountFlags::RDONLY;
         rustix::mount::mount_remount(bpffs, flags, c"").unwrap();
         let probe = probe();
         let why = probe.bpf.as_ref().unwrap_err();
         assert!(why.ends_with(" is read-only here"), "{why}");
         if probe.nft.is_ok() {
-            assert_eq!(probe.choose(), Ok(Engine::Nft));
+            assert_eq!(probe.choose(), Ok(Backend::Nft));
         }
     });
 }
 
 /// A node (the calling thread) and a client, on one cable.
-struct World {
+struct GateTestbed {
     eth: Interface,
     client_mac: [u8; 6],
     client: OwnedFd,
     tap: Tap,
 }
 
-impl World {
+impl GateTestbed {
     fn new() -> Self {
         let client = other_network();
         let [eth, other] = veth_across("eth0", "peer0", &client).unwrap();
@@ -165,9 +167,9 @@ impl World {
         world
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
-            name: Name::new("test.cluster", "10.9.0.14"),
+    fn settings(&self) -> GateSettings {
+        GateSettings {
+            name: GateName::new("test.cluster", "10.9.0.14"),
             addresses: vec![SERVICE4.into(), SERVICE6.into()],
             interfaces: vec![self.eth.index],
             rivals: None,
@@ -254,7 +256,7 @@ impl World {
     }
 
     /// Each way to communicate with or about the service, by name, and whether it worked.
-    fn ways(&self) -> Vec<(&'static str, bool)> {
+    fn probe_paths(&self) -> Vec<(&'static str, bool)> {
         let heard = |about: IpAddr| self.hear(about, SILENCE).is_some();
         let mut ways = vec![("echo", self.answers(SERVICE4)), ("echo6", self.answers(SERVICE6))];
         self.drain();
@@ -264,13 +266,15 @@ impl World {
         self.solicit(SERVICE6);
         ways.push(("solicitation", heard(SERVICE6.into())));
         let announcer = Announcer::open().unwrap();
-        for (name, form) in [("announcement", Form::Request), ("announced answer", Form::Reply)] {
+        for (name, form) in
+            [("announcement", AnnouncementForm::Request), ("announced answer", AnnouncementForm::Reply)]
+        {
             self.drain();
             announced(announcer.announce(&self.eth, SERVICE4.into(), form));
             ways.push((name, heard(SERVICE4.into())));
         }
         self.drain();
-        announced(announcer.announce(&self.eth, SERVICE6.into(), Form::Request));
+        announced(announcer.announce(&self.eth, SERVICE6.into(), AnnouncementForm::Request));
         ways.push(("advertisement", heard(SERVICE6.into())));
         // One direction only: what a program in the node receives, …
         for (name, service, client) in [
@@ -301,25 +305,25 @@ impl World {
     }
 
     /// Every way works at least once. One check alone may fail for lack of a processor.
-    fn all_ways_work(&self, when: &str) {
+    fn all_paths_work(&self, when: &str) {
         let deadline = patience();
         let mut waiting: Vec<&str> =
-            self.ways().into_iter().filter(|(_, works)| !works).map(|way| way.0).collect();
+            self.probe_paths().into_iter().filter(|(_, works)| !works).map(|way| way.0).collect();
         while !waiting.is_empty() {
             assert!(deadline(), "{when}: {waiting:?}");
-            let ways = self.ways();
+            let ways = self.probe_paths();
             waiting.retain(|name| ways.contains(&(*name, false)));
         }
     }
 
     /// No way works, after packets that were on their way have arrived.
-    fn no_way_works(&self, when: &str) {
+    fn no_path_works(&self, when: &str) {
         let deadline = patience();
         let speaks = || [SERVICE4.into(), SERVICE6.into()].map(|ip| self.hear(ip, SILENCE).is_some());
         while speaks().contains(&true) {
             assert!(deadline(), "{when}: it goes on to speak of the service");
         }
-        for (name, works) in self.ways() {
+        for (name, works) in self.probe_paths() {
             assert!(!works, "{when}: {name}");
         }
     }
@@ -420,27 +424,27 @@ fn boot_of(stamp: u64) -> u64 {
     clock::boot_nanos() - (clock::unix_nanos() - stamp)
 }
 
-fn shut_it_is_silent_and_open_it_answers(engine: &Engine) {
-    let world = World::new();
-    world.all_ways_work("without a gate");
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+fn shut_it_is_silent_and_open_it_answers(backend: &Backend) {
+    let world = GateTestbed::new();
+    world.all_paths_work("without a gate");
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
-    world.no_way_works("installed, but not renewed");
-    assert_eq!(gate.renew(for_millis(600_000)).unwrap(), Renewed::Open);
-    world.all_ways_work("open");
+    world.no_path_works("installed, but not renewed");
+    assert_eq!(gate.renew(for_millis(600_000)).unwrap(), RenewalOutcome::Open);
+    world.all_paths_work("open");
     gate.close().unwrap();
-    world.no_way_works("closed");
+    world.no_path_works("closed");
     gate.renew(for_millis(600_000)).unwrap();
     world.comes_to_answer(SERVICE4, "open again");
     drop(gate);
     world.comes_to_answer(SERVICE4, "nobody's dropping it closes it");
-    Gate::install(engine, world.settings()).unwrap();
+    Gate::install(backend, world.settings()).unwrap();
     assert!(!world.answers(SERVICE4), "a new life begins shut");
 }
 
-fn other_addresses_are_untouched(engine: &Engine) {
-    let world = World::new();
-    let _gate = Gate::install(engine, world.settings()).unwrap();
+fn other_addresses_are_untouched(backend: &Backend) {
+    let world = GateTestbed::new();
+    let _gate = Gate::install(backend, world.settings()).unwrap();
     assert!(world.answers(OWN4) && world.answers(OWN6));
     world.drain();
     world.arp(CLIENT4, OWN4);
@@ -459,9 +463,9 @@ fn other_addresses_are_untouched(engine: &Engine) {
     assert!(world.answers(OWN4) && !world.answers(SERVICE4) && !world.answers(SERVICE6));
 }
 
-fn it_ends_by_itself(engine: &Engine) {
-    let world = World::new();
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+fn it_ends_by_itself(backend: &Backend) {
+    let world = GateTestbed::new();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     let renewal = for_millis(300);
     gate.renew(renewal).unwrap();
     let mut last = 0;
@@ -476,7 +480,7 @@ fn it_ends_by_itself(engine: &Engine) {
     assert!(last < renewal.deadline + 5 * MILLI, "answered {} ms late", (last - renewal.deadline) / MILLI);
     // The client may wait for a processor for a while, but not for the whole lease.
     assert!(early < 250, "silent {early} ms too early");
-    for (name, works) in world.ways() {
+    for (name, works) in world.probe_paths() {
         assert!(!works, "expired: {name}");
     }
 }
@@ -486,15 +490,15 @@ fn it_ends_by_itself(engine: &Engine) {
 #[test]
 fn a_wall_clock_that_steps_a_year_shuts_the_gate_of_nft_at_worst() {
     const YEAR: u64 = 365 * 24 * 3600 * SECOND;
-    run(false, |engine| {
-        let world = World::new();
-        let mut gate = Gate::install(engine, world.settings()).unwrap();
-        let as_if_at = |gate: &mut Gate, wall: u64, renewal: Renewal| match &mut gate.hold {
-            Hold::Nft(gate) => {
+    run(false, |backend| {
+        let world = GateTestbed::new();
+        let mut gate = Gate::install(backend, world.settings()).unwrap();
+        let as_if_at = |gate: &mut Gate, wall: u64, renewal: Renewal| match &mut gate.handle {
+            GateHandle::Nft(gate) => {
                 gate.prepare_at(wall, renewal);
-                assert_eq!(gate.commit(renewal).unwrap(), Renewed::Open);
+                assert_eq!(gate.commit(renewal).unwrap(), RenewalOutcome::Open);
             }
-            Hold::Bpf(_) => unreachable!("it reads no wall clock"),
+            GateHandle::Bpf(_) => unreachable!("it reads no wall clock"),
         };
         // A year forwards: silent until the next renewal, however long the lease.
         as_if_at(&mut gate, clock::unix_nanos() - YEAR, for_millis(60_000));
@@ -512,10 +516,10 @@ fn a_wall_clock_that_steps_a_year_shuts_the_gate_of_nft_at_worst() {
     });
 }
 
-fn a_renewal_loses_nothing(engine: &Engine) {
+fn a_renewal_loses_nothing(backend: &Backend) {
     const QUESTIONS: u32 = 10_000;
-    let world = World::new();
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let world = GateTestbed::new();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     gate.renew(for_millis(10_000)).unwrap();
     world.drain();
     let mut answers = 0;
@@ -552,9 +556,9 @@ fn a_renewal_loses_nothing(engine: &Engine) {
     assert!(renewals > 50, "{renewals}");
 }
 
-fn a_late_renewal_opens_nothing(engine: &Engine) {
-    let world = World::new();
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+fn a_late_renewal_opens_nothing(backend: &Backend) {
+    let world = GateTestbed::new();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     let prepared = gate.prepare(for_millis(20));
     pause(30);
     prepared.commit().unwrap();
@@ -571,24 +575,24 @@ fn a_late_renewal_opens_nothing(engine: &Engine) {
 #[test]
 fn renews_until_it_is_killed() {
     let Ok(bpffs) = std::env::var(CHILD) else { return };
-    let engine = if bpffs.is_empty() { Engine::Nft } else { Engine::Bpf { bpffs: bpffs.into() } };
+    let backend = if bpffs.is_empty() { Backend::Nft } else { Backend::Bpf { bpffs: bpffs.into() } };
     let index = Netlink::open().unwrap().interface("eth0").unwrap().index;
-    let settings = Settings {
-        name: Name::new("test.cluster", "10.9.0.14"),
+    let settings = GateSettings {
+        name: GateName::new("test.cluster", "10.9.0.14"),
         addresses: vec![SERVICE4.into(), SERVICE6.into()],
         interfaces: vec![index],
         rivals: None,
         proofs: Vec::new(),
     };
-    let mut gate = Gate::install(&engine, settings).unwrap();
+    let mut gate = Gate::install(&backend, settings).unwrap();
     loop {
         gate.renew(for_millis(300)).unwrap();
         pause(20);
     }
 }
 
-fn child(engine: &Engine) -> Child {
-    let bpffs = bpffs_of(engine).unwrap_or_default();
+fn child(backend: &Backend) -> Child {
+    let bpffs = bpffs_of(backend).unwrap_or_default();
     // Not by its path: the directory of temporary files is covered by a mount, and this program may have been built
     // there.
     Command::new("/proc/self/exe")
@@ -599,10 +603,10 @@ fn child(engine: &Engine) -> Child {
         .unwrap()
 }
 
-fn a_killed_process_leaves_it_shut(engine: &Engine) {
-    let world = World::new();
-    drop(Gate::install(engine, world.settings()).unwrap());
-    let mut renewing = child(engine);
+fn a_killed_process_leaves_it_shut(backend: &Backend) {
+    let world = GateTestbed::new();
+    drop(Gate::install(backend, world.settings()).unwrap());
+    let mut renewing = child(backend);
     let deadline = patience();
     while !world.answers(SERVICE4) {
         assert!(deadline(), "the child does not open it");
@@ -612,32 +616,32 @@ fn a_killed_process_leaves_it_shut(engine: &Engine) {
     renewing.kill().unwrap();
     renewing.wait().unwrap();
     pause(320);
-    for (name, works) in world.ways() {
+    for (name, works) in world.probe_paths() {
         assert!(!works, "its process was killed: {name}");
     }
-    let listed = list(bpffs_of(engine)).unwrap();
+    let listed = list(bpffs_of(backend)).unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!((&listed[0].name, listed[0].deadline), (&world.settings().name, None));
-    assert!(remove(engine, &world.settings().name).unwrap(), "its heir may remove it");
+    assert!(remove(backend, &world.settings().name).unwrap(), "its heir may remove it");
     assert!(world.answers(SERVICE4));
 }
 
-fn bpffs_of(engine: &Engine) -> Option<PathBuf> {
+fn bpffs_of(engine: &Backend) -> Option<PathBuf> {
     match engine {
-        Engine::Bpf { bpffs } => Some(bpffs.clone()),
-        Engine::Nft => None,
+        Backend::Bpf { bpffs } => Some(bpffs.clone()),
+        Backend::Nft => None,
     }
 }
 
-fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
-    let world = World::new();
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
-    let mut watch = Watch::open().unwrap();
+fn deleted_parts_are_reported_and_put_back(backend: &Backend) {
+    let world = GateTestbed::new();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
+    let mut watch = TableWatch::open().unwrap();
     gate.renew(for_millis(60_000)).unwrap();
     assert_eq!(watch.read().unwrap(), Some([].into()), "a renewal deletes nothing");
-    match engine {
-        Engine::Bpf { bpffs } => {
-            let pins = bpffs.join(world.settings().name.judges().path());
+    match backend {
+        Backend::Bpf { bpffs } => {
+            let pins = bpffs.join(world.settings().name.packet_filter().path());
             let pin = pins.join(format!("out-{}", world.eth.index));
             fs::remove_file(&pin).unwrap();
             let missing = gate.missing().unwrap();
@@ -649,20 +653,20 @@ fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
             let missing = gate.missing().unwrap();
             assert!(missing.len() == 1 && missing[0].contains("gates"), "{missing:?}");
             // A foreign process deletes all of it.
-            assert!(remove(engine, &world.settings().name).unwrap());
+            assert!(remove(backend, &world.settings().name).unwrap());
             assert!(gate.missing().unwrap().len() > 4);
         }
-        Engine::Nft => {
+        Backend::Nft => {
             // Another socket than the owner's: refused if the kernel knows owners.
-            match remove(engine, &world.settings().name) {
+            match remove(backend, &world.settings().name) {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}"),
                 Ok(removed) => assert!(removed),
             }
             // As on a kernel without owners: the next process to take the table gets it.
             drop(gate);
-            assert!(remove(engine, &world.settings().name).unwrap() || watch.read().unwrap().is_some());
-            assert_eq!(watch.read().unwrap(), Some([world.settings().name.judges()].into()));
-            gate = Gate::install(engine, world.settings()).unwrap();
+            assert!(remove(backend, &world.settings().name).unwrap() || watch.read().unwrap().is_some());
+            assert_eq!(watch.read().unwrap(), Some([world.settings().name.packet_filter()].into()));
+            gate = Gate::install(backend, world.settings()).unwrap();
             gate.forget_table();
             let missing = gate.missing().unwrap();
             assert!(missing.len() == 1 && missing[0].contains("the table"), "{missing:?}");
@@ -672,7 +676,7 @@ fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
     }
     gate.restore().unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
-    let is_shut = matches!(engine, Engine::Nft);
+    let is_shut = matches!(backend, Backend::Nft);
     assert_eq!(
         world.answers(SERVICE4),
         !is_shut,
@@ -684,40 +688,41 @@ fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
     assert!(world.answers(SERVICE4) && world.answers(SERVICE6));
 }
 
-fn removed_it_leaves_nothing(engine: &Engine) {
-    let world = World::new();
-    let before = list(bpffs_of(engine)).unwrap();
+fn removed_it_leaves_nothing(backend: &Backend) {
+    let world = GateTestbed::new();
+    let before = list(bpffs_of(backend)).unwrap();
     assert_eq!(before, []);
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     let renewal = for_millis(60_000);
     gate.renew(renewal).unwrap();
-    let listed = list(bpffs_of(engine)).unwrap();
+    let listed = list(bpffs_of(backend)).unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].addresses, world.settings().addresses);
     assert_eq!(listed[0].interfaces, [world.eth.index]);
-    assert_eq!(&listed[0].engine, engine);
+    assert_eq!(&listed[0].backend, backend);
     let deadline = listed[0].deadline.unwrap();
     assert!(deadline.abs_diff(renewal.deadline) < 250 * MILLI, "{deadline} for {renewal:?}");
     gate.remove().unwrap();
-    assert_eq!(list(bpffs_of(engine)).unwrap(), []);
-    assert!(!remove(engine, &world.settings().name).unwrap());
-    if let Engine::Bpf { bpffs } = engine {
+    assert_eq!(list(bpffs_of(backend)).unwrap(), []);
+    assert!(!remove(backend, &world.settings().name).unwrap());
+    if let Backend::Bpf { bpffs } = backend {
         assert!(!bpffs.join(ROOT).exists(), "no directory is left");
     }
-    world.all_ways_work("without a gate");
+    world.all_paths_work("without a gate");
 }
 
-fn every_interface_has_it(engine: &Engine) {
-    let world = World::new();
+fn every_interface_has_it(backend: &Backend) {
+    let world = GateTestbed::new();
     let other = other_network();
     let [second, there] = veth_across("eth1", "peer1", &other).unwrap();
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     // The address answers on any interface, so the gate must cover the new one before packets arrive there.
     let tap = inside(&other, || Tap::open("peer1").unwrap());
-    let second_world = World { eth: second.clone(), client_mac: there.mac.unwrap(), client: other, tap };
+    let second_world =
+        GateTestbed { eth: second.clone(), client_mac: there.mac.unwrap(), client: other, tap };
     inside(&second_world.client, || put("peer1", Ipv4Addr::new(10, 10, 0, 2).into()));
     put("eth1", Ipv4Addr::new(10, 10, 0, 1).into());
-    let arp_answered = |world: &World| {
+    let arp_answered = |world: &GateTestbed| {
         (0..3).any(|_| {
             world.drain();
             world.arp(Ipv4Addr::new(10, 10, 0, 2), SERVICE4);
@@ -751,13 +756,14 @@ fn every_interface_has_it(engine: &Engine) {
     assert!(!world.answers(SERVICE4));
 }
 
-fn a_rivals_claim_shuts_it(engine: &Engine) {
-    let world = World::new();
-    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
+fn a_rivals_claim_shuts_it(engine: &Backend) {
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(engine, "test.cluster", PATTERN).unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
-    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
+    let rivals =
+        RivalSettings { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
     let own = Proof([0x5a; 16]);
-    let settings = Settings { rivals: Some(rivals), proofs: vec![own], ..world.settings() };
+    let settings = GateSettings { rivals: Some(rivals), proofs: vec![own], ..world.settings() };
     let mut gate = judge.install(settings).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     gate.renew(for_millis(60_000)).unwrap();
@@ -785,20 +791,20 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
         send(&other);
     }
     assert!(world.answers(SERVICE4), "nothing of that shuts it");
-    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), RenewalOutcome::Open);
 
     // A valid one shuts the gate, without any process of ours running.
     let queued = for_millis(60_000);
     send(&right);
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
     let renewed = gate.renew(queued).unwrap();
-    let Renewed::Shut { since } = renewed else { panic!("opened by a beat sent before") };
+    let RenewalOutcome::Shut { since } = renewed else { panic!("opened by a beat sent before") };
     assert!(since > queued.sent && since <= clock::boot_nanos());
     assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
-    assert!(matches!(gate.renew(queued), Ok(Renewed::Shut { .. })));
+    assert!(matches!(gate.renew(queued), Ok(RenewalOutcome::Shut { .. })));
     assert!(!world.answers(SERVICE4), "however often");
     assert_eq!(list(bpffs_of(engine)).unwrap()[0].deadline, None);
-    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), RenewalOutcome::Open);
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
     // The same by IPv6, and with what other versions may append.
@@ -839,9 +845,9 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
 
 /// Datagrams with the shape of an announcement are for the packet filter alone: a flood of them fills no socket. Those
 /// that prove nothing are counted; those about other nodes are not.
-fn no_socket_gets_an_announcement(engine: &Engine) {
-    let world = World::new();
-    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
+fn no_socket_gets_an_announcement(backend: &Backend) {
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
     judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
     let ear = UdpSocket::bind((OWN4, CLAIMS_PORT)).unwrap();
     let ear6 = UdpSocket::bind((OWN6, CLAIMS_PORT)).unwrap();
@@ -859,8 +865,9 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
     assert!(silent(), "no gate stands");
     let before = judge.refused().unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
-    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
-    let settings = Settings { rivals: Some(rivals), proofs: vec![Proof([2; 16])], ..world.settings() };
+    let rivals =
+        RivalSettings { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
+    let settings = GateSettings { rivals: Some(rivals), proofs: vec![Proof([2; 16])], ..world.settings() };
     let mut gate = judge.install(settings).unwrap();
     gate.renew(for_millis(60_000)).unwrap();
     let stranger = IpAddr::from(Ipv4Addr::new(10, 9, 0, 3));
@@ -896,11 +903,11 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
 /// `nft` notices with the first renewal that a rival was heard, and opens with the second.
 fn reopen(gate: &mut Gate) {
     gate.renew(for_millis(60_000)).unwrap();
-    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), RenewalOutcome::Open);
 }
 
 /// Sends a claim from the client's kernel without copying it.
-fn pieces(world: &World, payload: &[u8]) {
+fn pieces(world: &GateTestbed, payload: &[u8]) {
     // linux/socket.h, asm-generic/socket.h
     const MSG_ZEROCOPY: u32 = 0x400_0000;
     const SO_ZEROCOPY: i32 = 60;
@@ -928,7 +935,7 @@ fn tunnel(name: &str) -> fs::File {
     file
 }
 
-fn an_interface_without_link_headers_is_shut_too(engine: &Engine) {
+fn an_interface_without_link_headers_is_shut_too(backend: &Backend) {
     if !Path::new("/dev/net/tun").exists() {
         let _ = writeln!(io::stderr(), "skipped: no /dev/net/tun");
         return;
@@ -939,8 +946,8 @@ fn an_interface_without_link_headers_is_shut_too(engine: &Engine) {
         put("tun0", ip);
     }
     let interface = Netlink::open().unwrap().interface("tun0").unwrap().index;
-    let settings = Settings {
-        name: Name::new("test", "tunnel"),
+    let settings = GateSettings {
+        name: GateName::new("test", "tunnel"),
         addresses: vec![SERVICE4.into(), SERVICE6.into()],
         interfaces: vec![interface],
         rivals: None,
@@ -964,40 +971,40 @@ fn an_interface_without_link_headers_is_shut_too(engine: &Engine) {
     };
     let services = [IpAddr::from(SERVICE4), SERVICE6.into()];
     assert_eq!(services.map(&mut answers), [true; 2], "without a gate");
-    let mut gate = Gate::install(engine, settings).unwrap();
+    let mut gate = Gate::install(backend, settings).unwrap();
     assert_eq!(services.map(&mut answers), [false; 2], "shut");
     assert_eq!([IpAddr::from(OWN4), OWN6.into()].map(&mut answers), [true; 2], "other addresses");
     gate.renew(for_millis(60_000)).unwrap();
     assert_eq!(services.map(&mut answers), [true; 2], "open");
 }
 
-fn an_earlier_life_is_taken_over_without_a_hole(engine: &Engine) {
-    let world = World::new();
-    assert!(Gate::adopt(engine, world.settings()).unwrap().is_none(), "nothing stands");
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+fn the_gate_of_an_earlier_daemon_is_taken_over_without_a_gap(backend: &Backend) {
+    let world = GateTestbed::new();
+    assert!(Gate::adopt(backend, world.settings()).unwrap().is_none(), "nothing stands");
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     gate.renew(for_millis(60_000)).unwrap();
     drop(gate);
     // With other settings: one address removed, one added.
     let new: IpAddr = Ipv4Addr::new(10, 9, 0, 15).into();
     put("eth0", new);
-    let settings = Settings { addresses: vec![new, SERVICE6.into()], ..world.settings() };
-    let mut gate = Gate::adopt(engine, settings).unwrap().expect("it stands");
+    let settings = GateSettings { addresses: vec![new, SERVICE6.into()], ..world.settings() };
+    let mut gate = Gate::adopt(backend, settings).unwrap().expect("it stands");
     assert!(world.answers(SERVICE4) && world.answers(SERVICE6) && world.answers(new), "the lease runs on");
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     gate.close().unwrap();
     assert!(world.answers(SERVICE4), "none of it any more");
     assert!(!world.answers(SERVICE6) && !world.answers(new));
-    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), RenewalOutcome::Open);
     assert!(world.answers(new));
     gate.remove().unwrap();
 }
 
-fn two_gates_do_not_meet(engine: &Engine) {
-    let world = World::new();
-    let first = Settings { addresses: vec![SERVICE4.into()], ..world.settings() };
-    let name = Name::new("test.cluster", "another group");
-    let second = Settings { name, addresses: vec![SERVICE6.into()], ..world.settings() };
-    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
+fn two_gates_do_not_meet(backend: &Backend) {
+    let world = GateTestbed::new();
+    let first = GateSettings { addresses: vec![SERVICE4.into()], ..world.settings() };
+    let name = GateName::new("test.cluster", "another group");
+    let second = GateSettings { name, addresses: vec![SERVICE6.into()], ..world.settings() };
+    let judge = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
     let mut first = judge.install(first).unwrap();
     let mut second = judge.install(second).unwrap();
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
@@ -1006,7 +1013,7 @@ fn two_gates_do_not_meet(engine: &Engine) {
     second.renew(for_millis(60_000)).unwrap();
     first.close().unwrap();
     assert!(!world.answers(SERVICE4) && world.answers(SERVICE6));
-    assert_eq!(list(bpffs_of(engine)).unwrap().len(), 2);
+    assert_eq!(list(bpffs_of(backend)).unwrap().len(), 2);
     first.remove().unwrap();
     assert!(world.answers(SERVICE4));
     assert_eq!(second.missing().unwrap(), Vec::<String>::new());
@@ -1072,8 +1079,8 @@ fn nft_needs_no_right_on_the_host() {
 
 #[test]
 fn too_many_addresses_are_refused_in_words() {
-    let settings = Settings {
-        name: Name::new("a", "b"),
+    let settings = GateSettings {
+        name: GateName::new("a", "b"),
         addresses: vec![SERVICE4.into(); ADDRESSES_MAX + 1],
         interfaces: Vec::new(),
         rivals: None,
@@ -1084,11 +1091,11 @@ fn too_many_addresses_are_refused_in_words() {
 }
 
 #[test]
-fn the_preferred_engine_that_works_is_chosen() {
+fn the_preferred_backend_that_works_is_chosen() {
     let no = Err("because".to_owned());
     let bpffs = PathBuf::from(BPFFS);
-    assert_eq!(Probe { bpf: Ok(bpffs.clone()), nft: Ok(()) }.choose(), Ok(Engine::Bpf { bpffs }));
-    assert_eq!(Probe { bpf: Err(String::new()), nft: Ok(()) }.choose(), Ok(Engine::Nft));
-    let why = Probe { bpf: Err("no bpf".into()), nft: no }.choose().unwrap_err();
+    assert_eq!(GateProbe { bpf: Ok(bpffs.clone()), nft: Ok(()) }.choose(), Ok(Backend::Bpf { bpffs }));
+    assert_eq!(GateProbe { bpf: Err(String::new()), nft: Ok(()) }.choose(), Ok(Backend::Nft));
+    let why = GateProbe { bpf: Err("no bpf".into()), nft: no }.choose().unwrap_err();
     assert!(why.contains("no bpf") && why.contains("because"));
 }

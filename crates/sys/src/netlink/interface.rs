@@ -122,7 +122,7 @@ pub fn ipv6_is_off(name: &str) -> bool {
 }
 
 /// Facts that decide whether an interface asks and answers for itself.
-struct Standing {
+struct AnsweringInterface {
     index: u32,
     resolves: bool,
     /// It is a port, whose packets belong to another interface such as a bridge or a bond. A VRF leaves them to the
@@ -130,10 +130,10 @@ struct Standing {
     is_port: bool,
     /// The interface below it, if both share one cable by their hardware addresses: that one also receives this one's
     /// packets.
-    shares: Option<u32>,
+    shares_cable_of: Option<u32>,
 }
 
-impl Standing {
+impl AnsweringInterface {
     fn parse(payload: &[u8]) -> Option<Self> {
         let Interface { index, resolves, .. } = Interface::parse(payload)?;
         let (mut link, mut master, mut kind, mut port_kind, mut is_elsewhere) = (None, 0, None, None, false);
@@ -164,7 +164,7 @@ impl Standing {
             index,
             resolves,
             is_port: master != 0 && port_kind.as_deref() != Some("vrf"),
-            shares: link.filter(|_| shares && !is_elsewhere),
+            shares_cable_of: link.filter(|_| shares && !is_elsewhere),
         })
     }
 }
@@ -180,10 +180,10 @@ impl Netlink {
         let mut question = LinkMessage::default();
         question.header = LinkHeader::default();
         let all = self.dump(&RouteNetlinkMessage::GetLink(question), |kind, payload| {
-            (kind == RTM_NEWLINK).then(|| Standing::parse(payload)).flatten()
+            (kind == RTM_NEWLINK).then(|| AnsweringInterface::parse(payload)).flatten()
         })?;
-        let shared: Vec<u32> = all.iter().filter_map(|interface| interface.shares).collect();
-        let answers = |it: &&Standing| it.resolves && !it.is_port && !shared.contains(&it.index);
+        let shared: Vec<u32> = all.iter().filter_map(|interface| interface.shares_cable_of).collect();
+        let answers = |it: &&AnsweringInterface| it.resolves && !it.is_port && !shared.contains(&it.index);
         Ok(all.iter().filter(answers).map(|interface| interface.index).collect())
     }
 

@@ -28,7 +28,7 @@ pub use address::{
 };
 pub use create::{LinkChange, VethEnd};
 pub use interface::{Interface, interface_name, ipv6_is_off};
-pub use monitor::{Change, Monitor};
+pub use monitor::{NetworkChange, NetworkMonitor};
 pub use route::interface_to;
 
 /// The most bytes of a message that answers a request: the kernel fills dumps up to 32 KiB.
@@ -114,7 +114,7 @@ impl Netlink {
         entry: impl Fn(u16, &[u8]) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let (entries, is_whole) = self.dump_roughly(message, entry)?;
-        if is_whole { Ok(entries) } else { Err(torn()) }
+        if is_whole { Ok(entries) } else { Err(changed_meanwhile()) }
     }
 
     /// As [`Self::dump`], but a table that keeps changing is returned as it was read last. Also returns whether it is
@@ -227,10 +227,10 @@ pub(crate) fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Re
 /// Splits a datagram into messages. A malformed message ends it, because the next one cannot be found.
 pub(crate) fn for_each_message(
     mut bytes: &[u8],
-    mut each: impl FnMut(&Header, &[u8]) -> io::Result<()>,
+    mut each: impl FnMut(&MessageHeader, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     while let Ok(message) = NetlinkBuffer::new_checked(bytes) {
-        let header = Header {
+        let header = MessageHeader {
             message_type: message.message_type(),
             flags: message.flags(),
             sequence_number: message.sequence_number(),
@@ -243,14 +243,14 @@ pub(crate) fn for_each_message(
 }
 
 /// The header of a message.
-pub(crate) struct Header {
+pub(crate) struct MessageHeader {
     pub(crate) message_type: u16,
     pub(crate) flags: u16,
     pub(crate) sequence_number: u32,
 }
 
 /// The error for an answer of several pieces that changed between them in each attempt, so that nothing is known.
-pub(crate) fn torn() -> io::Error {
+pub(crate) fn changed_meanwhile() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "what the kernel was asked for changed while it answered")
 }
 

@@ -24,7 +24,7 @@ const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 
 /// One change reported by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum NetworkChange {
     /// An interface is new or changed.
     Interface(Interface),
     /// An interface is gone, with all its addresses.
@@ -39,12 +39,12 @@ pub enum Change {
 
 /// Receives the changes of one network namespace from the time when it was opened. Readable (for epoll) when there are
 /// some.
-pub struct Monitor {
+pub struct NetworkMonitor {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl Monitor {
+impl NetworkMonitor {
     /// Begins to watch the calling thread's network namespace.
     ///
     /// # Errors
@@ -61,23 +61,23 @@ impl Monitor {
     ///
     /// # Errors
     /// The kernel's error; the monitor stays usable.
-    pub fn read(&mut self, changes: &mut Vec<Change>) -> io::Result<bool> {
+    pub fn read(&mut self, changes: &mut Vec<NetworkChange>) -> io::Result<bool> {
         let length = match receive_from_kernel(&self.socket, &mut self.buffer) {
             Ok(Some(length)) => length,
             Ok(None) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                changes.push(Change::Lost);
+                changes.push(NetworkChange::Lost);
                 return Ok(true);
             }
             Err(error) => return Err(error),
         };
         for_each_message(&self.buffer[..length], |header, payload| {
             changes.extend(match header.message_type {
-                RTM_NEWLINK => Interface::parse(payload).map(Change::Interface),
-                RTM_DELLINK => Interface::parse(payload).map(Change::InterfaceGone),
-                RTM_NEWADDR => InterfaceAddress::parse(payload).map(Change::Address),
-                RTM_DELADDR => InterfaceAddress::parse(payload).map(Change::AddressGone),
+                RTM_NEWLINK => Interface::parse(payload).map(NetworkChange::Interface),
+                RTM_DELLINK => Interface::parse(payload).map(NetworkChange::InterfaceGone),
+                RTM_NEWADDR => InterfaceAddress::parse(payload).map(NetworkChange::Address),
+                RTM_DELADDR => InterfaceAddress::parse(payload).map(NetworkChange::AddressGone),
                 _ => None,
             });
             Ok(())
@@ -86,7 +86,7 @@ impl Monitor {
     }
 }
 
-impl AsFd for Monitor {
+impl AsFd for NetworkMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -100,7 +100,7 @@ mod tests {
         testing::{in_namespace, set_up, veth_pair},
     };
 
-    fn all(monitor: &mut Monitor) -> Vec<Change> {
+    fn all(monitor: &mut NetworkMonitor) -> Vec<NetworkChange> {
         let mut changes = Vec::new();
         while monitor.read(&mut changes).unwrap() {}
         changes
@@ -110,27 +110,29 @@ mod tests {
     fn sees_what_others_do() {
         in_namespace(|| {
             let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
-            let mut monitor = Monitor::open().unwrap();
+            let mut monitor = NetworkMonitor::open().unwrap();
             assert_eq!(all(&mut monitor), []);
             let mut netlink = Netlink::open().unwrap();
             let ip = "172.23.2.14".parse().unwrap();
             let new = NewAddress::new(eth.index, ip, 24);
             netlink.add_address(&new).unwrap();
             let came = all(&mut monitor);
-            let Some(Change::Address(there)) =
-                came.iter().find(|c| matches!(c, Change::Address(a) if a.ip == ip))
+            let Some(NetworkChange::Address(there)) =
+                came.iter().find(|c| matches!(c, NetworkChange::Address(a) if a.ip == ip))
             else {
                 panic!("{came:?}")
             };
             netlink.delete_address(there).unwrap();
-            assert!(all(&mut monitor).iter().any(|c| matches!(c, Change::AddressGone(a) if a.ip == ip)));
+            assert!(
+                all(&mut monitor).iter().any(|c| matches!(c, NetworkChange::AddressGone(a) if a.ip == ip))
+            );
             set_up("peer0", false).unwrap();
             // Carrier changes are reported by a kernel worker, a little later.
             let deadline = crate::testing::patience();
             let mut seen = Vec::new();
             while !seen
                 .iter()
-                .any(|c| matches!(c, Change::Interface(i) if i.name == "eth0" && i.up && !i.carrier))
+                .any(|c| matches!(c, NetworkChange::Interface(i) if i.name == "eth0" && i.up && !i.carrier))
             {
                 assert!(deadline(), "no word of the lost carrier: {seen:?}");
                 seen.extend(all(&mut monitor));
@@ -142,7 +144,7 @@ mod tests {
     fn too_much_at_once_is_said() {
         in_namespace(|| {
             let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
-            let mut monitor = Monitor::open().unwrap();
+            let mut monitor = NetworkMonitor::open().unwrap();
             rustix::net::sockopt::set_socket_recv_buffer_size(&monitor.socket, 1).unwrap();
             let mut netlink = Netlink::open().unwrap();
             for host in 1..100 {
@@ -150,7 +152,7 @@ mod tests {
                 let new = NewAddress { no_prefix_route: true, ..NewAddress::new(eth.index, ip, 32) };
                 netlink.add_address(&new).unwrap();
             }
-            assert!(all(&mut monitor).contains(&Change::Lost));
+            assert!(all(&mut monitor).contains(&NetworkChange::Lost));
         });
     }
 }

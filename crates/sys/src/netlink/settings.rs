@@ -21,7 +21,7 @@ const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
 pub(super) struct Promotion {
     interface: u32,
     /// The kernel promoted addresses before, too.
-    was: bool,
+    was_set: bool,
 }
 
 impl Promotion {
@@ -31,11 +31,11 @@ impl Promotion {
         if !was {
             netlink.set_promotes(interface, true)?;
         }
-        Ok(Self { interface, was })
+        Ok(Self { interface, was_set: was })
     }
 
     pub(super) fn end(self, netlink: &mut Netlink) {
-        if !self.was {
+        if !self.was_set {
             // An interface that has gone meanwhile has no settings.
             let _ = netlink.set_promotes(self.interface, false);
         }

@@ -5,11 +5,11 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
 use super::*;
 use crate::{
-    claims::{Held, VOTERS_MAX},
-    model::claim::Earlier,
+    claims::{HeldClaim, VOTERS_MAX},
+    model::claim::EarlierOwner,
 };
 
-mod alone;
+mod single_vote;
 
 const GROUP: GroupId = GroupId(7);
 const LEASE: Duration = Duration::from_millis(1000);
@@ -17,16 +17,16 @@ const BEAT: Duration = Duration::from_millis(300);
 
 struct Cluster {
     now: Instant,
-    members: Vec<Option<Member>>,
-    files: Vec<Option<Durable>>,
-    lives: Vec<u64>,
+    members: Vec<Option<ClaimMember>>,
+    files: Vec<Option<DurableState>>,
+    generations: Vec<u64>,
     /// Which voter set each one knows when it starts.
     sets: Vec<u32>,
     cut: BTreeSet<(u8, u8)>,
     claims: Vec<bool>,
     /// How many members vote: the first ones.
     voters: u8,
-    notices: Vec<(u8, Notice)>,
+    notices: Vec<(u8, ClaimNotice)>,
     /// Writes are answered at once; else by hand.
     disks: bool,
 }
@@ -44,7 +44,7 @@ impl Cluster {
             now: Instant::from_millis(1000),
             members: (0..count).map(|_| None).collect(),
             files: vec![None; count],
-            lives: vec![0; count],
+            generations: vec![0; count],
             sets: vec![1; count],
             cut: BTreeSet::new(),
             claims: (0..count).map(|index| index < usize::from(nodes)).collect(),
@@ -60,26 +60,26 @@ impl Cluster {
     fn settled(nodes: u8, witness: bool) -> Self {
         let mut cluster = Self::new(nodes, witness);
         cluster.run(8);
-        let voting = |member: &Option<Member>| {
-            member.as_ref().and_then(|member| member.standing(cluster.now)) == Some(Standing::Voting)
+        let voting = |member: &Option<ClaimMember>| {
+            member.as_ref().and_then(|member| member.standing(cluster.now)) == Some(VoterStanding::Voting)
         };
         assert!(cluster.members.iter().all(voting));
         cluster
     }
 
     fn start(&mut self, index: usize) {
-        self.lives[index] += 1;
-        let settings = Settings {
+        self.generations[index] += 1;
+        let settings = ClaimSettings {
             me: MemberIndex(u8::try_from(index).unwrap()),
-            generation: self.lives[index],
+            generation: self.generations[index],
             voters: Voters { number: self.sets[index], members: (0..self.voters).map(MemberIndex).collect() },
             lease: Lease { length: LEASE, margin: Duration::from_millis(20) },
             retry: Duration::from_millis(50),
             claims: self.claims[index],
             // Only two voters use this.
-            alone: Some(Patience { vote: LEASE * 9 / 10, word: BEAT * 3 / 2 }),
+            single_vote: Some(SingleVoteTiming { vote: LEASE * 9 / 10, silence: BEAT * 3 / 2 }),
         };
-        self.members[index] = Some(Member::new(self.now, settings, self.files[index].clone()));
+        self.members[index] = Some(ClaimMember::new(self.now, settings, self.files[index].clone()));
         self.deliver();
     }
 
@@ -93,7 +93,7 @@ impl Cluster {
             let mut moved = false;
             for from in 0..self.members.len() {
                 while let Some(durable) =
-                    self.members[from].as_mut().filter(|_| self.disks).and_then(Member::write)
+                    self.members[from].as_mut().filter(|_| self.disks).and_then(ClaimMember::write)
                 {
                     self.files[from] = Some(durable);
                     self.at(from, |member, now| member.written(now, true));
@@ -110,11 +110,11 @@ impl Cluster {
                     for other in 0..self.members.len() {
                         let target = u8::try_from(other).unwrap();
                         let is_meant = match to {
-                            To::All => other != from,
-                            To::One(one) => one.0 == target,
+                            Receivers::All => other != from,
+                            Receivers::One(one) => one.0 == target,
                         };
                         if is_meant && !self.cut.contains(&(index, target)) {
-                            let (now, generation, set) = (self.now, self.lives[from], self.sets[from]);
+                            let (now, generation, set) = (self.now, self.generations[from], self.sets[from]);
                             if let Some(other) = self.members[other].as_mut() {
                                 other.heard(now, MemberIndex(index), generation, set, message.clone());
                             }
@@ -128,7 +128,7 @@ impl Cluster {
         }
     }
 
-    fn at<T>(&mut self, index: usize, what: impl FnOnce(&mut Member, Instant) -> T) -> T {
+    fn at<T>(&mut self, index: usize, what: impl FnOnce(&mut ClaimMember, Instant) -> T) -> T {
         what(self.members[index].as_mut().expect("alive"), self.now)
     }
 
@@ -136,8 +136,8 @@ impl Cluster {
     fn beats(&mut self) {
         for index in 0..self.members.len() {
             if self.members[index].is_some() {
-                let beat = self.at(index, Member::beat);
-                self.at(index, |member, _| member.say(To::All, Message::Beat(beat)));
+                let beat = self.at(index, ClaimMember::beat);
+                self.at(index, |member, _| member.say(Receivers::All, ClaimMessage::Beat(beat)));
                 self.deliver();
             }
         }
@@ -155,7 +155,7 @@ impl Cluster {
         self.now = self.now + time;
         for index in 0..self.members.len() {
             if self.members[index].is_some() {
-                self.at(index, Member::tick);
+                self.at(index, ClaimMember::tick);
             }
         }
         self.deliver();
@@ -167,18 +167,18 @@ impl Cluster {
     }
 
     fn owner(&self) -> Vec<usize> {
-        let owns = |member: &Member| {
+        let owns = |member: &ClaimMember| {
             member.claimant().is_some_and(|claimant| claimant.held(self.now, GROUP).is_some())
         };
         (0..self.members.len()).filter(|index| self.members[*index].as_ref().is_some_and(owns)).collect()
     }
 
-    fn held(&self, index: usize) -> Held {
-        let claimant = self.members[index].as_ref().and_then(Member::claimant).expect("a node");
+    fn held(&self, index: usize) -> HeldClaim {
+        let claimant = self.members[index].as_ref().and_then(ClaimMember::claimant).expect("a node");
         claimant.held(self.now, GROUP).expect("held").clone()
     }
 
-    fn news(&mut self) -> Vec<(u8, Notice)> {
+    fn take_notices(&mut self) -> Vec<(u8, ClaimNotice)> {
         core::mem::take(&mut self.notices)
     }
 }
@@ -189,7 +189,7 @@ fn a_new_cluster_is_founded_by_all_its_voters() {
     cluster.kill(2);
     cluster.run(20);
     let blank = |cluster: &Cluster, index: usize| {
-        cluster.members[index].as_ref().unwrap().standing(cluster.now) == Some(Standing::Blank)
+        cluster.members[index].as_ref().unwrap().standing(cluster.now) == Some(VoterStanding::Blank)
     };
     assert!(blank(&cluster, 0) && blank(&cluster, 1), "one voter was never seen: it may remember something");
     cluster.start(2);
@@ -206,7 +206,7 @@ fn owned_by_one_and_renewed_by_beats_alone() {
     let epoch = cluster.held(0).epoch;
     cluster.run(20);
     assert_eq!((cluster.owner(), cluster.held(0).epoch), (vec![0], epoch));
-    let Notice::Own(News::Refused(GROUP, wait)) = cluster.notices.last().unwrap().1 else {
+    let ClaimNotice::Own(ClaimEvent::Refused(GROUP, wait)) = cluster.notices.last().unwrap().1 else {
         panic!("{:?}", cluster.notices)
     };
     assert!(wait > Duration::ZERO && wait <= LEASE, "{wait:?}");
@@ -229,7 +229,7 @@ fn a_dead_owner_is_followed_when_the_voters_grants_end() {
     assert!(new.epoch > old.epoch);
     assert_eq!(
         new.claim.unproved,
-        [Earlier { node: MemberIndex(0), generation: 1, ballot: old.claim.ballot }]
+        [EarlierOwner { node: MemberIndex(0), generation: 1, ballot: old.claim.ballot }]
     );
 }
 
@@ -239,14 +239,14 @@ fn a_release_is_followed_at_once_and_names_the_successor() {
     cluster.claim(0);
     cluster.run(2);
     let epoch = cluster.held(0).epoch;
-    cluster.news();
+    cluster.take_notices();
     cluster.at(0, |member, now| member.release(now, GROUP, Some(MemberIndex(1))));
     cluster.deliver();
     assert_eq!(
-        cluster.news(),
+        cluster.take_notices(),
         [
-            (1, Notice::Released(GROUP, epoch, Some(MemberIndex(1)))),
-            (2, Notice::Released(GROUP, epoch, Some(MemberIndex(1))))
+            (1, ClaimNotice::Released(GROUP, epoch, Some(MemberIndex(1)))),
+            (2, ClaimNotice::Released(GROUP, epoch, Some(MemberIndex(1))))
         ]
     );
     cluster.claim(1);
@@ -258,11 +258,11 @@ fn an_owner_that_is_not_heard_loses_the_group_by_itself() {
     let mut cluster = Cluster::settled(2, true);
     cluster.claim(0);
     cluster.run(2);
-    cluster.news();
+    cluster.take_notices();
     cluster.cut.extend([(0, 1), (0, 2)]);
     cluster.run(4);
     assert_eq!(cluster.owner(), []);
-    assert_eq!(cluster.news(), [(0, Notice::Own(News::Lost(GROUP)))]);
+    assert_eq!(cluster.take_notices(), [(0, ClaimNotice::Own(ClaimEvent::Lost(GROUP)))]);
     cluster.claim(0);
     assert!(!cluster.members[0].as_ref().unwrap().claimant().unwrap().is_claiming(GROUP), "not yet stopped");
     cluster.claim(1);
@@ -290,18 +290,21 @@ fn a_living_earlier_owner_is_asked_and_answers_when_it_has_stopped() {
     cluster.at(0, |member, _| member.set_running(GROUP, false));
     cluster.run(2);
     assert_eq!((cluster.owner(), cluster.held(1).claim.unproved), (vec![1], vec![]));
-    assert!(cluster.news().contains(&(1, Notice::Own(News::Struck(GROUP, 0)))));
+    assert!(cluster.take_notices().contains(&(1, ClaimNotice::Own(ClaimEvent::Cleared(GROUP, 0)))));
 }
 
 #[test]
-fn a_restarted_voter_is_mute_and_its_promise_is_claimed_above() {
+fn a_restarted_voter_abstains_and_its_promise_is_claimed_above() {
     let mut cluster = Cluster::settled(2, true);
     cluster.claim(0);
     cluster.run(2);
     let first = cluster.held(0);
     cluster.kill(2);
     cluster.start(2);
-    assert!(matches!(cluster.members[2].as_ref().unwrap().standing(cluster.now), Some(Standing::Mute(_))));
+    assert!(matches!(
+        cluster.members[2].as_ref().unwrap().standing(cluster.now),
+        Some(VoterStanding::Mute(_))
+    ));
     cluster.run(8);
     let again = cluster.held(0);
     assert!(again.claim.ballot > first.claim.ballot, "claimed again above the restarted voter's ceiling");
@@ -345,11 +348,11 @@ fn a_voter_without_its_file_copies_from_a_majority_of_the_others() {
     cluster.start(2);
     cluster.cut.extend([(1, 2)]);
     cluster.run(10);
-    assert_eq!(cluster.members[2].as_ref().unwrap().standing(cluster.now), Some(Standing::Blank));
+    assert_eq!(cluster.members[2].as_ref().unwrap().standing(cluster.now), Some(VoterStanding::Blank));
     cluster.cut.clear();
     cluster.run(8);
     let witness = cluster.members[2].as_ref().unwrap();
-    assert_eq!(witness.standing(cluster.now), Some(Standing::Voting));
+    assert_eq!(witness.standing(cluster.now), Some(VoterStanding::Voting));
     assert_eq!(witness.voter().unwrap().holder(GROUP).unwrap().0.owner(), MemberIndex(0));
     assert_eq!(cluster.owner(), [0]);
 }
@@ -368,14 +371,18 @@ fn other_voters_are_founded_when_all_are_there_and_count_on_from_the_rounds_befo
     let standing =
         |cluster: &Cluster, index: usize| cluster.members[index].as_ref().unwrap().standing(cluster.now);
     restart(&mut cluster, 0);
-    assert_eq!(standing(&cluster, 0), Some(Standing::Blank), "what the others remember is of another set");
+    assert_eq!(
+        standing(&cluster, 0),
+        Some(VoterStanding::Blank),
+        "what the others remember is of another set"
+    );
     cluster.claim(0);
     assert_eq!(cluster.owner(), [1], "the old set has a majority yet");
     restart(&mut cluster, 1);
     cluster.claim(1);
     assert_eq!(cluster.owner(), [], "and now none has");
     restart(&mut cluster, 2);
-    assert!((0..3).all(|index| standing(&cluster, index) == Some(Standing::Voting)));
+    assert!((0..3).all(|index| standing(&cluster, index) == Some(VoterStanding::Voting)));
     cluster.claim(0);
     assert_eq!(cluster.owner(), [0]);
     assert!(cluster.held(0).epoch > before);
@@ -391,9 +398,12 @@ fn a_durable_accept_is_answered_when_it_is_on_disk_and_blocks_rivals_before() {
     cluster.at(0, |member, now| member.claim(now, GROUP, true));
     cluster.deliver();
     assert_eq!(cluster.owner(), [], "nothing is on disk");
-    cluster.news();
+    cluster.take_notices();
     cluster.claim(1);
-    assert!(matches!(cluster.news()[..], [(1, Notice::Own(News::Refused(..)))]), "but it blocks");
+    assert!(
+        matches!(cluster.take_notices()[..], [(1, ClaimNotice::Own(ClaimEvent::Refused(..)))]),
+        "but it blocks"
+    );
     cluster.disks = true;
     cluster.deliver();
     assert_eq!(cluster.owner(), [0]);
@@ -402,14 +412,14 @@ fn a_durable_accept_is_answered_when_it_is_on_disk_and_blocks_rivals_before() {
 }
 
 #[test]
-fn a_disk_that_fails_makes_a_voter_mute_for_this_life() {
+fn a_disk_that_fails_silences_a_voter_until_its_restart() {
     let mut cluster = Cluster::settled(2, true);
     cluster.disks = false;
     cluster.at(0, |member, now| member.claim(now, GROUP, true));
     cluster.deliver();
     assert!(cluster.at(2, |member, _| member.write()).is_some(), "an accept of a durable claim is written");
     cluster.at(2, |member, now| member.written(now, false));
-    assert_eq!(cluster.members[2].as_ref().unwrap().standing(cluster.now), Some(Standing::Broken));
+    assert_eq!(cluster.members[2].as_ref().unwrap().standing(cluster.now), Some(VoterStanding::Broken));
     cluster.run(5);
     let witness = cluster.members[2].as_mut().unwrap();
     assert_eq!(witness.write(), None, "a file whose write failed is never written again");
@@ -439,13 +449,13 @@ fn one_disputed_group_does_not_cost_the_others_their_lease() {
 fn the_digest_is_of_the_set_and_sees_every_field() {
     let one = (GroupId(1), Ballot { round: 5, node: MemberIndex(0) });
     let two = (GroupId(2), Ballot { round: 5, node: MemberIndex(0) });
-    assert_eq!(Digest::of([one, two]), Digest::of([two, one]));
+    assert_eq!(ClaimsDigest::of([one, two]), ClaimsDigest::of([two, one]));
     let mut seen: BTreeMap<u64, (GroupId, Ballot)> = BTreeMap::new();
     for group in 0..20 {
         for round in 0..20 {
             for node in 0..u8::try_from(VOTERS_MAX).unwrap() {
                 let entry = (GroupId(group), Ballot { round, node: MemberIndex(node) });
-                if let Some(other) = seen.insert(Digest::of([entry]).0, entry) {
+                if let Some(other) = seen.insert(ClaimsDigest::of([entry]).0, entry) {
                     panic!("{}", format!("{entry:?} {other:?}"));
                 }
             }

@@ -10,14 +10,14 @@ use core::{net::IpAddr, ops::Range};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    keys::{KEYS, Table},
-    members::Members,
-    reader::{Item, Reader, Text},
+    keys::{KEYS, TomlTable},
+    members::TomlMembers,
+    reader::{Text, TomlItem, TomlReader},
 };
 use crate::{
     config::{
         address::names_the_network,
-        diag::{Place, shown},
+        diag::{FilePlace, shown},
         haresources::{agent, describe, resource},
         value::{Shown, TIME_MAX},
     },
@@ -28,63 +28,66 @@ use crate::{
     },
     native::{
         plan::{
-            Failback, GROUPS_MAX, Group, Guard, HoldDown, Limits, NAME_BYTES_MAX, RESOURCES_MAX, Relation,
-            Resource, Restarts,
+            Failback, GROUPS_MAX, Guard, HoldDown, NAME_BYTES_MAX, NativeGroup, NativeLimits, NativeResource,
+            NativeRestarts, RESOURCES_MAX, Relation,
         },
-        timing::Timing,
+        timing::NativeTiming,
     },
 };
 
 /// A group as written, its table, and its place.
-pub(super) struct Found<'t> {
-    pub(super) group: Group,
+pub(super) struct TomlGroup<'t> {
+    pub(super) group: NativeGroup,
     pub(super) table: &'t DeTable<'t>,
     pub(super) name: Text<'t>,
-    pub(super) resource_places: Vec<Place>,
+    pub(super) resource_places: Vec<FilePlace>,
 }
 
 const TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Settings of a group, which `[defaults]` sets for all groups.
 #[derive(Clone)]
-struct Settings {
+struct TomlGroupSettings {
     guard: Option<Guard>,
     failback: Failback,
-    restarts: Restarts,
+    restarts: NativeRestarts,
     hold_down: HoldDown,
-    work: Work,
+    work: OperationSettings,
 }
 
 /// Settings that a resource can have, too.
 #[derive(Clone, Copy)]
-struct Work {
-    limits: Limits,
+struct OperationSettings {
+    limits: NativeLimits,
     monitor_every: Option<Duration>,
 }
 
 pub(super) fn read<'t>(
     top: &'t DeTable<'t>,
-    members: &Members,
-    timing: &Timing,
-    reader: &mut Reader<'_>,
-) -> Vec<Found<'t>> {
-    let mut defaults = Settings {
+    members: &TomlMembers,
+    timing: &NativeTiming,
+    reader: &mut TomlReader<'_>,
+) -> Vec<TomlGroup<'t>> {
+    let mut defaults = TomlGroupSettings {
         guard: None,
         failback: Failback::Stay,
-        restarts: Restarts::default(),
+        restarts: NativeRestarts::default(),
         hold_down: HoldDown::default(),
-        work: Work { limits: Limits::default(), monitor_every: Some(timing.monitor_every) },
+        work: OperationSettings {
+            limits: NativeLimits::default(),
+            monitor_every: Some(timing.monitor_every),
+        },
     };
     let has_third_voter = members.voters.len() > 2;
     if let Some(table) =
         top.get("defaults").and_then(|item| reader.table(item, "`[defaults]` and keys below it"))
     {
-        reader.keys(table, &[Table::GroupOrDefaults]);
+        reader.keys(table, &[TomlTable::GroupOrDefaults]);
         defaults = settings(table, &defaults, has_third_voter, reader);
     }
-    let mut found: Vec<Found<'t>> = Vec::new();
+    let mut found: Vec<TomlGroup<'t>> = Vec::new();
     for (name, item, table) in reader.tables(top, "groups") {
-        reader.keys(table, &[Table::Group, Table::GroupOrDefaults]);
+        reader.keys(table, &[TomlTable::Group, TomlTable::GroupOrDefaults]);
         if reader.is_name(&name, NAME_BYTES_MAX) {
             found.push(group(name, &item.span(), table, &defaults, members, reader));
         }
@@ -121,12 +124,12 @@ fn group<'t>(
     name: Text<'t>,
     span: &Range<usize>,
     table: &'t DeTable<'t>,
-    defaults: &Settings,
-    members: &Members,
-    reader: &mut Reader<'_>,
-) -> Found<'t> {
+    defaults: &TomlGroupSettings,
+    members: &TomlMembers,
+    reader: &mut TomlReader<'_>,
+) -> TomlGroup<'t> {
     let has_third_voter = members.voters.len() > 2;
-    let Settings { guard, failback, restarts, hold_down, work } =
+    let TomlGroupSettings { guard, failback, restarts, hold_down, work } =
         settings(table, defaults, has_third_voter, reader);
     let guard = guard.unwrap_or(if has_third_voter { Guard::Lease } else { Guard::None });
     let (resources, resource_places) = resources(&name, span, table, &work, reader);
@@ -164,7 +167,7 @@ fn group<'t>(
         }
         Some(text.text.to_string())
     });
-    let group = Group {
+    let group = NativeGroup {
         name: name.text.into(),
         resources,
         prefer,
@@ -179,24 +182,30 @@ fn group<'t>(
     if !table.contains_key("i-know") && guard < Guard::Watchdog {
         shared_data(&group, &resource_places, reader);
     }
-    Found { group, table, name, resource_places }
+    TomlGroup { group, table, name, resource_places }
 }
 
 /// Explains each group, once it is known which groups stay together.
 pub(super) fn explain(
-    found: &[Found<'_>],
+    found: &[TomlGroup<'_>],
     relations: &[Relation],
-    members: &Members,
-    timing: &Timing,
-    reader: &mut Reader<'_>,
+    members: &TomlMembers,
+    timing: &NativeTiming,
+    reader: &mut TomlReader<'_>,
 ) {
-    for (index, Found { group, name, .. }) in found.iter().enumerate() {
+    for (index, TomlGroup { group, name, .. }) in found.iter().enumerate() {
         let is_of_family = relations.iter().any(|relation| relation.is_family_of(GroupIndex(index)));
         explain_one(group, name, group.takeover_bound(timing, is_of_family), members, reader);
     }
 }
 
-fn explain_one(group: &Group, name: &Text<'_>, bound: Duration, members: &Members, reader: &mut Reader<'_>) {
+fn explain_one(
+    group: &NativeGroup,
+    name: &Text<'_>,
+    bound: Duration,
+    members: &TomlMembers,
+    reader: &mut TomlReader<'_>,
+) {
     let order = group.candidates.iter().map(|node| members.nodes[node.0].name.as_str()).collect::<Vec<_>>();
     let why = if group.prefer.is_empty() { "no preference" } else { "preferred first" };
     let text = format!(
@@ -211,10 +220,10 @@ fn explain_one(group: &Group, name: &Text<'_>, bound: Duration, members: &Member
 
 fn settings(
     table: &DeTable<'_>,
-    defaults: &Settings,
+    defaults: &TomlGroupSettings,
     has_third_voter: bool,
-    reader: &mut Reader<'_>,
-) -> Settings {
+    reader: &mut TomlReader<'_>,
+) -> TomlGroupSettings {
     let mut settings = defaults.clone();
     settings.work = work(table, defaults.work, reader);
     if let Some(item) = table.get("guard") {
@@ -239,8 +248,8 @@ fn settings(
     settings
 }
 
-fn work(table: &DeTable<'_>, defaults: Work, reader: &mut Reader<'_>) -> Work {
-    let Work { mut limits, mut monitor_every } = defaults;
+fn work(table: &DeTable<'_>, defaults: OperationSettings, reader: &mut TomlReader<'_>) -> OperationSettings {
+    let OperationSettings { mut limits, mut monitor_every } = defaults;
     for (key, setting) in [
         ("start-limit", &mut limits.start),
         ("stop-limit", &mut limits.stop),
@@ -256,10 +265,10 @@ fn work(table: &DeTable<'_>, defaults: Work, reader: &mut Reader<'_>) -> Work {
         let mut read = || reader.time(item, least..=TIME_MAX).or(monitor_every);
         monitor_every = if is_never { None } else { read() };
     }
-    Work { limits, monitor_every }
+    OperationSettings { limits, monitor_every }
 }
 
-fn guard(item: &Item<'_>, has_third_voter: bool, reader: &mut Reader<'_>) -> Option<Guard> {
+fn guard(item: &TomlItem<'_>, has_third_voter: bool, reader: &mut TomlReader<'_>) -> Option<Guard> {
     let text = reader.text(item, r#"`"none"` or `"lease"`"#)?;
     let Some(guard) = Guard::ALL.into_iter().find(|guard| guard.name() == text.text) else {
         reader.unknown(&text, "guard", Guard::ALL.into_iter().map(Guard::name));
@@ -284,7 +293,7 @@ fn guard(item: &Item<'_>, has_third_voter: bool, reader: &mut Reader<'_>) -> Opt
     Some(guard)
 }
 
-fn failback(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Failback> {
+fn failback(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<Failback> {
     match item.get_ref() {
         DeValue::String(text) if text == "stay" => Some(Failback::Stay),
         DeValue::String(text) if text == "when-asked" => Some(Failback::WhenAsked),
@@ -309,9 +318,9 @@ fn resources<'t>(
     name: &Text<'_>,
     span: &Range<usize>,
     table: &'t DeTable<'t>,
-    defaults: &Work,
-    reader: &mut Reader<'_>,
-) -> (Vec<Resource>, Vec<Place>) {
+    defaults: &OperationSettings,
+    reader: &mut TomlReader<'_>,
+) -> (Vec<NativeResource>, Vec<FilePlace>) {
     let example = r#"`resources = ["192.0.2.10/24", { unit = "nginx" }]`"#;
     let mut found = (Vec::new(), Vec::new());
     let Some(item) = table.get("resources") else {
@@ -348,7 +357,7 @@ fn resources<'t>(
         );
         reader.explain(&item.span(), text);
         found.1.push(reader.place(&item.span()));
-        found.0.push(Resource { runs, limits, monitor_every: work.monitor_every });
+        found.0.push(NativeResource { runs, limits, monitor_every: work.monitor_every });
     }
     found
 }
@@ -356,7 +365,7 @@ fn resources<'t>(
 /// The keys that name the kind of a resource.
 const KINDS: [&str; 5] = ["address", "unit", "script", "ocf", "mount"];
 
-fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Resource> {
+fn one_resource(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<resource::Resource> {
     let DeValue::Table(table) = item.get_ref() else {
         let text = reader
             .text(item, r#"a text such as `"192.0.2.10/24"`, or a table such as `{ unit = "nginx" }`"#)?;
@@ -366,7 +375,7 @@ fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Re
     let limits = limits.map(|key| key.name).collect::<Vec<_>>();
     let rest = table.iter().filter(|(key, _)| !limits.contains(&key.get_ref().as_ref()));
     let rest = rest.map(|(key, value)| (key.clone(), value.clone())).collect::<DeTable<'_>>();
-    let all_known = reader.keys(&rest, &[Table::Resource]);
+    let all_known = reader.keys(&rest, &[TomlTable::Resource]);
     let kinds = KINDS.into_iter().filter(|kind| table.contains_key(*kind)).collect::<Vec<_>>();
     let [kind] = *kinds else {
         let message = match kinds.is_empty() {
@@ -407,7 +416,7 @@ fn words(
     kind: &str,
     main: &Text<'_>,
     table: &DeTable<'_>,
-    reader: &mut Reader<'_>,
+    reader: &mut TomlReader<'_>,
 ) -> Option<(String, Vec<String>)> {
     let mut text = |key: &str| {
         let text = table.get(key).and_then(|item| reader.text(item, "a text"));
@@ -438,7 +447,7 @@ fn words(
     })
 }
 
-fn parameters(table: &DeTable<'_>, reader: &mut Reader<'_>) -> Vec<String> {
+fn parameters(table: &DeTable<'_>, reader: &mut TomlReader<'_>) -> Vec<String> {
     let Some(item) = table.get("parameters") else { return Vec::new() };
     let Some(parameters) = reader.table(item, r#"`parameters = { name = "value" }`"#) else {
         return Vec::new();
@@ -500,7 +509,12 @@ fn is_raw_device(word: &str) -> bool {
 
 /// Refuses service addresses that cannot work. A node's own address would be taken from the node, and its gate would
 /// shut that node's link. The address of a network answers to no client.
-fn wrong_addresses(group: &Group, places: &[Place], members: &Members, reader: &mut Reader<'_>) {
+fn wrong_addresses(
+    group: &NativeGroup,
+    places: &[FilePlace],
+    members: &TomlMembers,
+    reader: &mut TomlReader<'_>,
+) {
     for (resource, place) in group.resources.iter().zip(places) {
         let Agent::Address(address) = &resource.runs.agent else { continue };
         let ip = address.ip;
@@ -521,7 +535,7 @@ fn wrong_addresses(group: &Group, places: &[Place], members: &Members, reader: &
 }
 
 /// Warns about shared data: with a guard below `watchdog`, processes of two nodes can overlap.
-fn shared_data(group: &Group, places: &[Place], reader: &mut Reader<'_>) {
+fn shared_data(group: &NativeGroup, places: &[FilePlace], reader: &mut TomlReader<'_>) {
     for (resource, place) in group.resources.iter().zip(places) {
         if !holds_data(&resource.runs) {
             continue;
@@ -541,7 +555,7 @@ fn shared_data(group: &Group, places: &[Place], reader: &mut Reader<'_>) {
 pub(in crate::config) const UNIT: &str = ".service";
 
 /// Finds duplicates in the file: addresses must be unique, other resources should be.
-fn twice(found: &[Found<'_>], reader: &mut Reader<'_>) {
+fn twice(found: &[TomlGroup<'_>], reader: &mut TomlReader<'_>) {
     let mut seen: alloc::collections::BTreeMap<String, (usize, &str)> = alloc::collections::BTreeMap::new();
     for it in found {
         for (resource, place) in it.group.resources.iter().zip(&it.resource_places) {

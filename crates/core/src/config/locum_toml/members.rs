@@ -12,39 +12,40 @@ use toml::{
 };
 
 use super::{
-    keys::Table,
-    reader::{Item, Reader, Text},
+    keys::TomlTable,
+    reader::{Text, TomlItem, TomlReader},
 };
 use crate::{
     config::{
         HEARTBEATS_PORT,
         address::interface,
-        diag::{Place, shown},
+        diag::{FilePlace, shown},
         haresources::is_same_host,
     },
     model::identity::NodeIndex,
     native::plan::{
-        End, LINKS_MAX, Link, Medium, Member, NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_MAX, NODES_MIN,
-        Node, PORT, Secret, VOTERS_MAX, WITNESSES_MAX, Witness, WitnessIndex,
+        LINKS_MAX, LinkEnd, NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_MAX, NODES_MIN, NativeLink,
+        NativeMedium, NativeMember, PORT, PlanNode, Secret, VOTERS_MAX, WITNESSES_MAX, Witness, WitnessIndex,
     },
 };
 
 /// The members of the cluster, its voters and its links.
 #[derive(Default)]
-pub(super) struct Members {
-    pub(super) nodes: Vec<Node>,
+pub(super) struct TomlMembers {
+    pub(super) nodes: Vec<PlanNode>,
     pub(super) witnesses: Vec<Witness>,
-    pub(super) links: Vec<Link>,
-    pub(super) voters: Vec<Member>,
-    pub(super) me: Option<Member>,
-    pub(super) end_places: Vec<Vec<Option<Place>>>,
+    pub(super) links: Vec<NativeLink>,
+    pub(super) voters: Vec<NativeMember>,
+    pub(super) me: Option<NativeMember>,
+    pub(super) end_places: Vec<Vec<Option<FilePlace>>>,
 }
 
-impl Members {
+impl TomlMembers {
     /// The node and the link whose address this is.
     pub(super) fn own_address(&self, ip: IpAddr) -> Option<(&str, &str)> {
         self.links.iter().find_map(|link| {
-            let is_it = |end: &Option<End>| matches!(end, Some(End::Address { ip: own, .. }) if *own == ip);
+            let is_it =
+                |end: &Option<LinkEnd>| matches!(end, Some(LinkEnd::Address { ip: own, .. }) if *own == ip);
             let node = link.ends.iter().position(is_it)?;
             Some((self.nodes.get(node)?.name.as_str(), link.name.as_str()))
         })
@@ -54,12 +55,12 @@ impl Members {
 /// A node's end of a link, before the kind of the link is known.
 struct Connection {
     node: usize,
-    end: End,
+    end: LinkEnd,
     span: Range<usize>,
 }
 
-pub(super) fn read(top: &DeTable<'_>, me: &str, reader: &mut Reader<'_>) -> Members {
-    let mut members = Members::default();
+pub(super) fn read(top: &DeTable<'_>, me: &str, reader: &mut TomlReader<'_>) -> TomlMembers {
+    let mut members = TomlMembers::default();
     let mut connections: BTreeMap<String, Vec<Connection>> = BTreeMap::new();
     nodes(top, &mut members, &mut connections, reader);
     let default_port = top.get("port").and_then(|item| port(item, reader)).unwrap_or(PORT);
@@ -72,14 +73,14 @@ pub(super) fn read(top: &DeTable<'_>, me: &str, reader: &mut Reader<'_>) -> Memb
 
 fn nodes(
     top: &DeTable<'_>,
-    members: &mut Members,
+    members: &mut TomlMembers,
     connections: &mut BTreeMap<String, Vec<Connection>>,
-    reader: &mut Reader<'_>,
+    reader: &mut TomlReader<'_>,
 ) {
     let tables = reader.tables(top, "nodes");
     let mut named = Vec::new();
     for (name, item, table) in tables {
-        reader.keys(table, &[Table::Node]);
+        reader.keys(table, &[TomlTable::Node]);
         if reader.is_name(&name, NODE_NAME_BYTES_MAX) {
             named.push((name.text.to_lowercase(), name, item, table));
         } else {
@@ -96,7 +97,7 @@ fn nodes(
             continue;
         }
         let index = members.nodes.len();
-        members.nodes.push(Node { name: lower.clone() });
+        members.nodes.push(PlanNode { name: lower.clone() });
         reader.explain(&name.span, format!("node {lower}"));
         let Some(item) = table.get("links") else {
             let cure = format!(r#"write `[nodes.{lower}]` and below it `links = {{ NAME = "ADDRESS" }}`"#);
@@ -132,11 +133,11 @@ fn nodes(
 }
 
 /// Reads the end of a link: `10.0.0.1`, `10.0.0.1%eth1`, `eth1` or `/dev/ttyS0`.
-fn end(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<End> {
+fn end(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<LinkEnd> {
     let text = reader
         .text(item, r#"an address, an interface or a device: `"10.0.0.1"`, `"eth1"`, `"/dev/ttyS0"`"#)?;
     if text.text.starts_with('/') {
-        return Some(End::Device(text.text.into()));
+        return Some(LinkEnd::Device(text.text.into()));
     }
     let (address, scope) = text.text.split_once('%').map_or((text.text, None), |(ip, name)| (ip, Some(name)));
     let Ok(ip) = address.parse::<IpAddr>() else {
@@ -148,7 +149,7 @@ fn end(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<End> {
             return None;
         }
         return match interface(text.text) {
-            Ok(()) => Some(End::Interface(text.text.into())),
+            Ok(()) => Some(LinkEnd::Interface(text.text.into())),
             Err(fault) => {
                 reader.fault(&text, fault);
                 None
@@ -171,19 +172,19 @@ fn end(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<End> {
         reader.error(&text, format!("{ip} means something else on each interface"), cure);
         return None;
     }
-    Some(End::Address { ip, interface: scope.map(Into::into) })
+    Some(LinkEnd::Address { ip, interface: scope.map(Into::into) })
 }
 
 fn links(
     top: &DeTable<'_>,
     default_port: u16,
-    members: &mut Members,
+    members: &mut TomlMembers,
     connections: BTreeMap<String, Vec<Connection>>,
-    reader: &mut Reader<'_>,
+    reader: &mut TomlReader<'_>,
 ) {
     let tables = reader.tables(top, "links");
     for (name, _, table) in &tables {
-        reader.keys(table, &[Table::Link]);
+        reader.keys(table, &[TomlTable::Link]);
         if !connections.contains_key(name.text) && reader.is_name(name, NAME_BYTES_MAX) {
             reader.unknown(name, "link of a node", connections.keys().map(String::as_str));
         }
@@ -204,7 +205,7 @@ fn links(
     }
 }
 
-fn port(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<u16> {
+fn port(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<u16> {
     let port = reader.whole(item, 1..=65535).and_then(|port| u16::try_from(port).ok())?;
     if port == HEARTBEATS_PORT {
         theirs(&item.span(), reader);
@@ -214,7 +215,7 @@ fn port(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<u16> {
 }
 
 /// Refuses heartbeat's port: daemons of the R1 dialect would be disturbed.
-fn theirs(span: &Range<usize>, reader: &mut Reader<'_>) {
+fn theirs(span: &Range<usize>, reader: &mut TomlReader<'_>) {
     let message = format!("the port {} is that of clusters with ha.cf", HEARTBEATS_PORT);
     reader.error_at(span, message, format!("write another one, such as {PORT}"));
 }
@@ -223,10 +224,10 @@ fn theirs(span: &Range<usize>, reader: &mut Reader<'_>) {
 fn medium(
     name: &str,
     ends: &[Connection],
-    table: Option<(&Item<'_>, &DeTable<'_>)>,
+    table: Option<(&TomlItem<'_>, &DeTable<'_>)>,
     default_port: u16,
-    reader: &mut Reader<'_>,
-) -> Option<Medium> {
+    reader: &mut TomlReader<'_>,
+) -> Option<NativeMedium> {
     let empty = DeTable::new();
     let settings = table.map_or(&empty, |(_, table)| table);
     let first = ends.first()?;
@@ -255,16 +256,16 @@ fn medium(
         }
     };
     match &first.end {
-        End::Device(_) => of_others(&["port", "multicast", "ttl"], "carry UDP"),
-        End::Address { .. } => of_others(&["multicast", "ttl", "baud"], "multicast or serial"),
-        End::Interface(_) if settings.contains_key("multicast") => of_others(&["baud"], "serial"),
-        End::Interface(_) => of_others(&["ttl", "baud"], "multicast or serial"),
+        LinkEnd::Device(_) => of_others(&["port", "multicast", "ttl"], "carry UDP"),
+        LinkEnd::Address { .. } => of_others(&["multicast", "ttl", "baud"], "multicast or serial"),
+        LinkEnd::Interface(_) if settings.contains_key("multicast") => of_others(&["baud"], "serial"),
+        LinkEnd::Interface(_) => of_others(&["ttl", "baud"], "multicast or serial"),
     }
     let port = settings.get("port").and_then(|item| port(item, reader)).unwrap_or(default_port);
     Some(match &first.end {
-        End::Address { .. } => Medium::Unicast { port },
-        End::Interface(_) => match settings.get("multicast") {
-            None => Medium::Broadcast { port },
+        LinkEnd::Address { .. } => NativeMedium::Unicast { port },
+        LinkEnd::Interface(_) => match settings.get("multicast") {
+            None => NativeMedium::Broadcast { port },
             Some(item) => {
                 let text = reader.text(item, r#"`"239.192.1.1"`"#)?;
                 let Some(group) = text.text.parse().ok().filter(IpAddr::is_multicast) else {
@@ -273,34 +274,34 @@ fn medium(
                     return None;
                 };
                 let ttl = settings.get("ttl").and_then(|item| reader.whole(item, 1..=255));
-                Medium::Multicast {
+                NativeMedium::Multicast {
                     group,
                     port,
                     ttl: ttl.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(1),
                 }
             }
         },
-        End::Device(_) => {
+        LinkEnd::Device(_) => {
             let baud = settings.get("baud").and_then(|item| reader.whole(item, 50..=4_000_000));
-            Medium::Serial { baud: baud.unwrap_or(115_200) }
+            NativeMedium::Serial { baud: baud.unwrap_or(115_200) }
         }
     })
 }
 
-const fn kind(end: &End) -> &'static str {
+const fn kind(end: &LinkEnd) -> &'static str {
     match end {
-        End::Address { .. } => "an address",
-        End::Interface(_) => "an interface",
-        End::Device(_) => "a device",
+        LinkEnd::Address { .. } => "an address",
+        LinkEnd::Interface(_) => "an interface",
+        LinkEnd::Device(_) => "a device",
     }
 }
 
 fn add_link(
-    members: &mut Members,
+    members: &mut TomlMembers,
     name: String,
-    medium: Medium,
+    medium: NativeMedium,
     connections: Vec<Connection>,
-    reader: &mut Reader<'_>,
+    reader: &mut TomlReader<'_>,
 ) {
     let span = connections.first().map(|first| first.span.clone()).unwrap_or_default();
     match (&medium, connections.len()) {
@@ -309,7 +310,7 @@ fn add_link(
             reader.absent(&span, format!("only one node is connected to the link `{name}`"), cure);
             return;
         }
-        (Medium::Serial { .. }, 3..) => {
+        (NativeMedium::Serial { .. }, 3..) => {
             let cure = "give each line a name of its own";
             reader.error_at(
                 &span,
@@ -324,7 +325,7 @@ fn add_link(
     let mut addresses: Vec<IpAddr> = Vec::new();
     for Connection { node, end, span } in connections {
         let how = match (&end, medium) {
-            (End::Address { ip, .. }, _) => {
+            (LinkEnd::Address { ip, .. }, _) => {
                 if addresses.contains(ip) {
                     reader.error_at(
                         &span,
@@ -338,22 +339,22 @@ fn add_link(
                 addresses.push(*ip);
                 format!("UDP from and to {ip}")
             }
-            (End::Interface(name), Medium::Multicast { group, .. }) => {
+            (LinkEnd::Interface(name), NativeMedium::Multicast { group, .. }) => {
                 format!("multicast {group} over {name}")
             }
-            (End::Interface(name), _) => format!("broadcast over {name}"),
-            (End::Device(path), _) => format!("the serial line {}", shown(path)),
+            (LinkEnd::Interface(name), _) => format!("broadcast over {name}"),
+            (LinkEnd::Device(path), _) => format!("the serial line {}", shown(path)),
         };
         reader.explain(&span, format!("link {name} of {}: {how}", members.nodes[node].name));
         places[node] = Some(reader.place(&span));
         ends[node] = Some(end);
     }
-    members.links.push(Link { name, medium, ends });
+    members.links.push(NativeLink { name, medium, ends });
     members.end_places.push(places);
 }
 
 /// Refuses two nodes that share no link, and warns if they share only one.
-fn unreachable_pairs(members: &Members, reader: &mut Reader<'_>) {
+fn unreachable_pairs(members: &TomlMembers, reader: &mut TomlReader<'_>) {
     let share = |a: usize, b: usize| {
         members.links.iter().filter(move |link| link.ends[a].is_some() && link.ends[b].is_some()).count()
     };
@@ -380,9 +381,9 @@ fn unreachable_pairs(members: &Members, reader: &mut Reader<'_>) {
     }
 }
 
-fn witnesses(top: &DeTable<'_>, default_port: u16, members: &mut Members, reader: &mut Reader<'_>) {
+fn witnesses(top: &DeTable<'_>, default_port: u16, members: &mut TomlMembers, reader: &mut TomlReader<'_>) {
     for (name, item, table) in reader.tables(top, "witnesses") {
-        reader.keys(table, &[Table::Witness]);
+        reader.keys(table, &[TomlTable::Witness]);
         if !reader.is_name(&name, NAME_BYTES_MAX) {
             continue;
         }
@@ -435,7 +436,7 @@ fn witnesses(top: &DeTable<'_>, default_port: u16, members: &mut Members, reader
     }
 }
 
-fn witness_address(item: &Item<'_>, port: u16, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+fn witness_address(item: &TomlItem<'_>, port: u16, reader: &mut TomlReader<'_>) -> Option<SocketAddr> {
     let text = reader.text(item, r#"`"10.9.0.1"` or `"10.9.0.1:6940"`"#)?;
     let alone = text.text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
     let address = alone.or_else(|_| text.text.parse::<SocketAddr>());
@@ -461,7 +462,7 @@ fn witness_address(item: &Item<'_>, port: u16, reader: &mut Reader<'_>) -> Optio
 }
 
 /// Reads 64 hex digits. Diagnostics never contain any of them.
-fn secret(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
+fn secret(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<Secret> {
     let key = match item.get_ref() {
         DeValue::String(text) => crate::config::locum_key::hex_key(text.as_bytes()),
         _ => None,
@@ -476,12 +477,17 @@ fn secret(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
     key.map(Secret)
 }
 
-fn find_me(top: &DeTable<'_>, me: &str, members: &Members, reader: &mut Reader<'_>) -> Option<Member> {
+fn find_me(
+    top: &DeTable<'_>,
+    me: &str,
+    members: &TomlMembers,
+    reader: &mut TomlReader<'_>,
+) -> Option<NativeMember> {
     if let Some(node) = members.nodes.iter().position(|node| node.name == me) {
-        return Some(Member::Node(NodeIndex(node)));
+        return Some(NativeMember::Node(NodeIndex(node)));
     }
     if let Some(witness) = members.witnesses.iter().position(|witness| witness.name == me) {
-        return Some(Member::Witness(WitnessIndex(witness)));
+        return Some(NativeMember::Witness(WitnessIndex(witness)));
     }
     if members.nodes.is_empty() || !reader.is_whole() {
         return None;
@@ -511,10 +517,10 @@ fn find_me(top: &DeTable<'_>, me: &str, members: &Members, reader: &mut Reader<'
 }
 
 /// The voters of the file; by default the nodes, and one witness if the number of nodes is even.
-fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<Member> {
-    let nodes = (0..members.nodes.len()).map(|node| Member::Node(NodeIndex(node)));
-    let witnesses = (0..members.witnesses.len()).map(|witness| Member::Witness(WitnessIndex(witness)));
-    let all: Vec<Member> = nodes.clone().chain(witnesses.clone()).collect();
+fn voters(top: &DeTable<'_>, members: &TomlMembers, reader: &mut TomlReader<'_>) -> Vec<NativeMember> {
+    let nodes = (0..members.nodes.len()).map(|node| NativeMember::Node(NodeIndex(node)));
+    let witnesses = (0..members.witnesses.len()).map(|witness| NativeMember::Witness(WitnessIndex(witness)));
+    let all: Vec<NativeMember> = nodes.clone().chain(witnesses.clone()).collect();
     let names = members.nodes.iter().map(|node| node.name.as_str());
     let names = names.chain(members.witnesses.iter().map(|witness| witness.name.as_str()));
     let Some(item) = top.get("voters") else {
@@ -541,14 +547,19 @@ fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<
     voters
 }
 
-fn say_voters(voters: &[Member], members: &Members, span: Option<&Range<usize>>, reader: &mut Reader<'_>) {
+fn say_voters(
+    voters: &[NativeMember],
+    members: &TomlMembers,
+    span: Option<&Range<usize>>,
+    reader: &mut TomlReader<'_>,
+) {
     // The reason for having none has been reported.
     if voters.is_empty() {
         return;
     }
-    let name = |voter: &Member| match *voter {
-        Member::Node(NodeIndex(node)) => members.nodes[node].name.as_str(),
-        Member::Witness(WitnessIndex(witness)) => members.witnesses[witness].name.as_str(),
+    let name = |voter: &NativeMember| match *voter {
+        NativeMember::Node(NodeIndex(node)) => members.nodes[node].name.as_str(),
+        NativeMember::Witness(WitnessIndex(witness)) => members.witnesses[witness].name.as_str(),
     };
     let names = voters.iter().map(name).collect::<Vec<_>>().join(", ");
     let alone = if voters.len() == 2 { ", or one while the other is silent" } else { "" };
@@ -558,7 +569,7 @@ fn say_voters(voters: &[Member], members: &Members, span: Option<&Range<usize>>,
         None => reader.report.explain(0, text),
     }
     for (index, witness) in members.witnesses.iter().enumerate() {
-        if !voters.contains(&Member::Witness(WitnessIndex(index))) {
+        if !voters.contains(&NativeMember::Witness(WitnessIndex(index))) {
             let message = format!("the witness `{}` has no vote", witness.name);
             let cure =
                 "an odd number of voters is best; to let it vote all the same, name all voters in `voters`";

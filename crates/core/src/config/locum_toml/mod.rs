@@ -16,11 +16,11 @@ use alloc::{format, string::String, vec::Vec};
 use toml::de::{DeTable, Error as Broken};
 
 pub(super) use groups::{UNIT, holds_data};
-use keys::Table;
-use reader::{Lines, Reader, Text};
+use keys::TomlTable;
+use reader::{LineIndex, Text, TomlReader};
 
 use super::{
-    diag::{Diag, Explained, FileName, Place, Report, shown},
+    diag::{Diag, DiagReport, Explained, FileName, FilePlace, shown},
     lines::FILE_BYTES_MAX,
     value::{Shown, united_time},
 };
@@ -28,55 +28,55 @@ use crate::{
     model::{
         identity::NodeIndex,
         logging::Logging,
-        time::{Duration, Written},
+        time::{Duration, DurationText},
     },
     native::{
-        plan::{KEY_FILE, Local, Member, Plan},
-        timing::{GROUPS_A_SECOND, PACE, PACE_MAX, PACE_MIN, Timing},
+        plan::{KEY_FILE, Local, NativeMember, NativePlan},
+        timing::{GROUPS_A_SECOND, NativeTiming, PACE, PACE_MAX, PACE_MIN},
         wire::members::{Twins, check_groups, check_members},
     },
 };
 
 /// The result of checking the file.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub struct CheckedLocumToml {
     /// The plan, if there is no error.
-    pub plan: Option<Plan>,
+    pub plan: Option<NativePlan>,
     /// The plan as far as it could be read, even with errors. Use it to examine the host, never to start.
-    pub draft: Option<Plan>,
+    pub draft: Option<NativePlan>,
     /// The member that reads the file. `None` if the file does not name it; then the draft's `me` is the first node.
-    pub me: Option<Member>,
+    pub me: Option<NativeMember>,
     /// Errors, warnings and remarks, by line.
     pub diags: Vec<Diag>,
     /// The explanations of the lines, by line.
     pub explained: Vec<Explained>,
     /// The places of the parts of the plan.
-    pub places: Places,
+    pub places: LocumTomlPlaces,
 }
 
 /// The places of the parts of a plan in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct LocumTomlPlaces {
     /// The end of each node, by link.
-    pub ends: Vec<Vec<Option<Place>>>,
+    pub ends: Vec<Vec<Option<FilePlace>>>,
     /// The place of each resource, by group.
-    pub resources: Vec<Vec<Place>>,
+    pub resources: Vec<Vec<FilePlace>>,
 }
 
 /// Reads the file as the node or witness of that name.
 #[must_use]
-pub fn check(text: &[u8], me: &str) -> Checked {
-    let mut report = Report::new(FileName::LocumToml);
+pub fn check(text: &[u8], me: &str) -> CheckedLocumToml {
+    let mut report = DiagReport::new(FileName::LocumToml);
     let read = as_text(text, &mut report).and_then(|text| read(text, &me.to_lowercase(), &mut report));
     let (draft, places, me) = match read {
         Some((draft, places, me)) => (Some(draft), places, me),
-        None => (None, Places::default(), None),
+        None => (None, LocumTomlPlaces::default(), None),
     };
     let plan = draft.clone().filter(|_| me.is_some() && !report.failed());
-    let Report { mut diags, mut explained, .. } = report;
+    let DiagReport { mut diags, mut explained, .. } = report;
     diags.sort_by_key(|diag| (diag.place.line, diag.place.span.start));
     explained.sort_by_key(|line| line.line);
-    Checked { plan, draft, me, diags, explained, places }
+    CheckedLocumToml { plan, draft, me, diags, explained, places }
 }
 
 /// Quotes a text as the file writes it.
@@ -104,12 +104,16 @@ pub fn pace(text: &str) -> Result<Duration, String> {
     })?;
     match (PACE_MIN..=PACE_MAX).contains(&pace) {
         true => Ok(pace),
-        false => Err(format!("a pace is {} to {}", Written(PACE_MIN), Written(PACE_MAX))),
+        false => Err(format!("a pace is {} to {}", DurationText(PACE_MIN), DurationText(PACE_MAX))),
     }
 }
 
 /// Refuses names with equal digests: frames carry digests instead of names, and two may be equal by chance.
-fn told_apart(members: &members::Members, groups: &[groups::Found<'_>], reader: &mut Reader<'_>) {
+fn check_digests(
+    members: &members::TomlMembers,
+    groups: &[groups::TomlGroup<'_>],
+    reader: &mut TomlReader<'_>,
+) {
     let nodes = members.nodes.iter().map(|node| node.name.as_str());
     let names = nodes.chain(members.witnesses.iter().map(|witness| witness.name.as_str()));
     let members = check_members(names);
@@ -124,7 +128,7 @@ fn told_apart(members: &members::Members, groups: &[groups::Found<'_>], reader: 
     }
 }
 
-fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
+fn as_text<'t>(text: &'t [u8], report: &mut DiagReport) -> Option<&'t str> {
     if text.len() > FILE_BYTES_MAX {
         report.add(
             report.error(format!("the file is larger than {FILE_BYTES_MAX} bytes")).cure("make it shorter"),
@@ -134,22 +138,26 @@ fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
     match core::str::from_utf8(text) {
         Ok(text) if text.starts_with('\u{feff}') => {
             let diag = report.error("there is a byte order mark, as editors of other systems write it");
-            report.add(diag.at(&Lines::of(text).place(0..3)).cure("save the file as UTF-8 without it"));
+            report.add(diag.at(&LineIndex::of(text).place(0..3)).cure("save the file as UTF-8 without it"));
             None
         }
         Ok(text) => Some(text),
         Err(error) => {
             let good = core::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default();
-            let place = Lines::of(good).place(good.len()..good.len());
+            let place = LineIndex::of(good).place(good.len()..good.len());
             report.add(report.error("this is not UTF-8").at(&place).cure("save the file as UTF-8"));
             None
         }
     }
 }
 
-fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Option<Member>)> {
+fn read(
+    text: &str,
+    me: &str,
+    report: &mut DiagReport,
+) -> Option<(NativePlan, LocumTomlPlaces, Option<NativeMember>)> {
     let (document, broken) = DeTable::parse_recoverable(text);
-    let lines = Lines::of(text);
+    let lines = LineIndex::of(text);
     let mut broken_from: Option<usize> = None;
     for error in &broken {
         let span = error.span().unwrap_or_default();
@@ -161,9 +169,9 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
         let (message, cure) = broken_form(error.message(), wrong);
         report.add(report.error(message).at(&place).cure(cure));
     }
-    let mut reader = Reader { lines, report, broken_from, lacks_node: false };
+    let mut reader = TomlReader { lines, report, broken_from, lacks_node: false };
     let top = document.get_ref();
-    reader.keys(top, &[Table::Top]);
+    reader.keys(top, &[TomlTable::Top]);
     let cluster = match top.get("cluster") {
         Some(item) => reader.name(item, r#"the cluster's name, such as `"shop"`"#),
         None => {
@@ -177,18 +185,18 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
     let timing = timing(top, &mut reader);
     let members = members::read(top, me, &mut reader);
     let mut groups = groups::read(top, &members, &timing, &mut reader);
-    told_apart(&members, &groups, &mut reader);
+    check_digests(&members, &groups, &mut reader);
     crowded(groups.len() as u64, &timing, &mut reader);
     let relations = relations::read(&mut groups, &mut reader);
     groups::explain(&groups, &relations, &members, &timing, &mut reader);
     let local = local(top, &mut reader);
-    let places = Places {
+    let places = LocumTomlPlaces {
         ends: members.end_places,
         resources: groups.iter().map(|group| group.resource_places.clone()).collect(),
     };
-    let plan = Plan {
+    let plan = NativePlan {
         cluster: cluster.map(|cluster| cluster.text.into()).unwrap_or_default(),
-        me: members.me.unwrap_or(Member::Node(NodeIndex(0))),
+        me: members.me.unwrap_or(NativeMember::Node(NodeIndex(0))),
         timing,
         nodes: members.nodes,
         witnesses: members.witnesses,
@@ -226,9 +234,9 @@ fn broken_form(message: &str, wrong: &str) -> (String, String) {
     (message.into(), "see docs/locum-toml.md for the file's form".into())
 }
 
-fn timing(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Timing {
+fn timing(top: &DeTable<'_>, reader: &mut TomlReader<'_>) -> NativeTiming {
     let pace = top.get("pace").and_then(|item| reader.time(item, PACE_MIN..=PACE_MAX));
-    let timing = Timing::of(pace.unwrap_or(PACE));
+    let timing = NativeTiming::of(pace.unwrap_or(PACE));
     let text = format!(
         "a silent node has lost its groups after {}; a beat every {} (see `locum explain timing`)",
         Shown(timing.lease),
@@ -242,7 +250,7 @@ fn timing(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Timing {
 }
 
 /// Warns about a valid file with more groups than the daemons can handle at that pace.
-fn crowded(groups: u64, timing: &Timing, reader: &mut Reader<'_>) {
+fn crowded(groups: u64, timing: &NativeTiming, reader: &mut TomlReader<'_>) {
     let most = timing.groups_advised();
     if groups <= most || reader.report.failed() {
         return;
@@ -255,10 +263,12 @@ fn crowded(groups: u64, timing: &Timing, reader: &mut Reader<'_>) {
         Shown(timing.beat)
     );
     let warning = reader.report.warning(message);
-    reader.report.add(warning.cure(format!("write `pace = \"{}\"`, or have fewer groups", Written(pace))));
+    reader
+        .report
+        .add(warning.cure(format!("write `pace = \"{}\"`, or have fewer groups", DurationText(pace))));
 }
 
-fn local(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Local {
+fn local(top: &DeTable<'_>, reader: &mut TomlReader<'_>) -> Local {
     let key_file = top.get("key-file").and_then(|item| reader.text(item, r#"`"locum.key"`"#));
     let mut local = Local {
         key_file: key_file.map_or(KEY_FILE, |file| file.text).into(),
@@ -277,7 +287,7 @@ fn local(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Local {
     else {
         return local;
     };
-    reader.keys(table, &[Table::Local]);
+    reader.keys(table, &[TomlTable::Local]);
     let mut path = |name: &str| {
         let text = reader.text(table.get(name)?, "an absolute path")?;
         if !text.text.starts_with('/') {

@@ -13,20 +13,20 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::keys::{KEYS, Table};
+use super::keys::{KEYS, TomlTable};
 use crate::{
     config::{
-        address::Fault,
-        diag::{Diag, Place, Report, shown},
+        address::ConfigFault,
+        diag::{Diag, DiagReport, FilePlace, shown},
         slips::meant,
         value::united_time,
     },
-    model::time::{Duration, Written},
+    model::time::{Duration, DurationText},
     native::plan::NAME_BYTES_MAX,
 };
 
 /// A value with its place.
-pub(super) type Item<'t> = Spanned<DeValue<'t>>;
+pub(super) type TomlItem<'t> = Spanned<DeValue<'t>>;
 /// Most diagnostics about one file: people read no more, and a file with a million faults must not cost memory.
 const DIAGS_MAX: usize = 200;
 
@@ -38,39 +38,39 @@ pub(super) struct Text<'a> {
 }
 
 /// The offsets where lines begin, to turn bytes into lines and columns.
-pub(super) struct Lines<'t> {
+pub(super) struct LineIndex<'t> {
     text: &'t str,
     starts: Vec<usize>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineIndex<'t> {
     pub(super) fn of(text: &'t str) -> Self {
         let after_ends = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
         Self { text, starts: core::iter::once(0).chain(after_ends).collect() }
     }
 
     /// The place of a range of bytes.
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
+    pub(super) fn place(&self, span: Range<usize>) -> FilePlace {
         let start = span.start.min(self.text.len());
         let line = self.starts.partition_point(|&first| first <= start); // at least 1: the first line starts at 0
         let before = self.text.as_bytes().get(self.starts[line - 1]..start).unwrap_or_default();
         let characters = before.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
-        Place { line, column: characters + 1, span: start..span.end.clamp(start, self.text.len()) }
+        FilePlace { line, column: characters + 1, span: start..span.end.clamp(start, self.text.len()) }
     }
 }
 
 /// Reads the file and collects its diagnostics.
-pub(super) struct Reader<'r> {
-    pub(super) lines: Lines<'r>,
-    pub(super) report: &'r mut Report,
+pub(super) struct TomlReader<'r> {
+    pub(super) lines: LineIndex<'r>,
+    pub(super) report: &'r mut DiagReport,
     /// From this offset on lines may be in another table than intended, because the file's form is broken.
     pub(super) broken_from: Option<usize>,
     /// A node is in the file and was refused. What is missing because of it is not reported.
     pub(super) lacks_node: bool,
 }
 
-impl Reader<'_> {
-    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+impl TomlReader<'_> {
+    pub(super) fn place(&self, span: &Range<usize>) -> FilePlace {
         self.lines.place(span.clone())
     }
 
@@ -160,7 +160,7 @@ impl Reader<'_> {
         self.add(diag);
     }
 
-    pub(super) fn fault(&mut self, at: &Text<'_>, (message, cure): Fault) {
+    pub(super) fn fault(&mut self, at: &Text<'_>, (message, cure): ConfigFault) {
         let mut diag = self.report.error(message).at(&self.place(&at.span)).offending(at.text);
         diag.cure = cure;
         self.add(diag);
@@ -172,7 +172,7 @@ impl Reader<'_> {
     }
 
     /// Adds an error about a value of another type than expected.
-    fn wrong_kind(&mut self, item: &Item<'_>, expected: &str, example: &str) {
+    fn wrong_kind(&mut self, item: &TomlItem<'_>, expected: &str, example: &str) {
         let is = match item.get_ref() {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) | DeValue::Float(_) => "a number",
@@ -188,7 +188,7 @@ impl Reader<'_> {
         );
     }
 
-    pub(super) fn text<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Option<Text<'a>> {
+    pub(super) fn text<'a>(&mut self, item: &'a TomlItem<'a>, example: &str) -> Option<Text<'a>> {
         let DeValue::String(text) = item.get_ref() else {
             self.wrong_kind(item, "a text", example);
             return None;
@@ -202,7 +202,7 @@ impl Reader<'_> {
     }
 
     /// Reads a name: it becomes a part of file names and frames.
-    pub(super) fn name<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Option<Text<'a>> {
+    pub(super) fn name<'a>(&mut self, item: &'a TomlItem<'a>, example: &str) -> Option<Text<'a>> {
         let text = self.text(item, example)?;
         self.is_name(&text, NAME_BYTES_MAX).then_some(text)
     }
@@ -222,7 +222,7 @@ impl Reader<'_> {
         is_name
     }
 
-    pub(super) fn time(&mut self, item: &Item<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn time(&mut self, item: &TomlItem<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
         if let DeValue::Integer(number) = item.get_ref() {
             let cure = format!(r#"write `"{number}s"`; units are `ms`, `s`, `min` and `h`"#);
             self.error_at(&item.span(), "the unit is missing", cure);
@@ -231,16 +231,19 @@ impl Reader<'_> {
         let text = self.text(item, r#"a time such as `"10s"`"#)?;
         let time = united_time(text.text).map_err(|fault| self.fault(&text, fault)).ok()?;
         if !range.contains(&time) {
-            let (least, most) = (Written(*range.start()), Written(*range.end()));
-            let message =
-                format!("{} is too {}", Written(time), if time < *range.start() { "short" } else { "long" });
+            let (least, most) = (DurationText(*range.start()), DurationText(*range.end()));
+            let message = format!(
+                "{} is too {}",
+                DurationText(time),
+                if time < *range.start() { "short" } else { "long" }
+            );
             self.error(&text, message, format!("write a time from {least} to {most}"));
             return None;
         }
         Some(time)
     }
 
-    pub(super) fn whole(&mut self, item: &Item<'_>, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(super) fn whole(&mut self, item: &TomlItem<'_>, range: RangeInclusive<u32>) -> Option<u32> {
         let example = format!("a whole number from {} to {}", range.start(), range.end());
         let DeValue::Integer(number) = item.get_ref() else {
             self.wrong_kind(item, "a whole number", &example);
@@ -261,7 +264,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn truth(&mut self, item: &Item<'_>) -> Option<bool> {
+    pub(super) fn truth(&mut self, item: &TomlItem<'_>) -> Option<bool> {
         if let DeValue::Boolean(truth) = item.get_ref() {
             return Some(*truth);
         }
@@ -270,7 +273,7 @@ impl Reader<'_> {
     }
 
     /// Reads one text, or a list of texts.
-    pub(super) fn texts<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Vec<Text<'a>> {
+    pub(super) fn texts<'a>(&mut self, item: &'a TomlItem<'a>, example: &str) -> Vec<Text<'a>> {
         match item.get_ref() {
             DeValue::Array(items) => items.iter().filter_map(|item| self.text(item, example)).collect(),
             _ => self.text(item, example).into_iter().collect(),
@@ -280,7 +283,7 @@ impl Reader<'_> {
     /// As [`Self::choices`], for members: their names ignore case.
     pub(super) fn members<'k, 'a>(
         &mut self,
-        item: &'a Item<'a>,
+        item: &'a TomlItem<'a>,
         what: &str,
         known: impl Iterator<Item = &'k str> + Clone,
     ) -> Vec<(usize, Text<'a>)> {
@@ -290,7 +293,7 @@ impl Reader<'_> {
     /// Reads texts that are keys of `known`; each at most once.
     pub(super) fn choices<'k, 'a>(
         &mut self,
-        item: &'a Item<'a>,
+        item: &'a TomlItem<'a>,
         what: &str,
         known: impl Iterator<Item = &'k str> + Clone,
     ) -> Vec<(usize, Text<'a>)> {
@@ -299,7 +302,7 @@ impl Reader<'_> {
 
     fn choices_by<'k, 'a>(
         &mut self,
-        item: &'a Item<'a>,
+        item: &'a TomlItem<'a>,
         what: &str,
         known: impl Iterator<Item = &'k str> + Clone,
         is: impl Fn(&str, &str) -> bool,
@@ -319,7 +322,7 @@ impl Reader<'_> {
         found
     }
 
-    pub(super) fn table<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Option<&'a DeTable<'a>> {
+    pub(super) fn table<'a>(&mut self, item: &'a TomlItem<'a>, example: &str) -> Option<&'a DeTable<'a>> {
         if let DeValue::Table(table) = item.get_ref() {
             return Some(table);
         }
@@ -332,7 +335,7 @@ impl Reader<'_> {
         &mut self,
         parent: &'a DeTable<'a>,
         key: &str,
-    ) -> Vec<(Text<'a>, &'a Item<'a>, &'a DeTable<'a>)> {
+    ) -> Vec<(Text<'a>, &'a TomlItem<'a>, &'a DeTable<'a>)> {
         let Some(item) = parent.get(key) else { return Vec::new() };
         let Some(table) = self.table(item, &format!("tables such as `[{key}.NAME]`")) else {
             return Vec::new();
@@ -349,7 +352,7 @@ impl Reader<'_> {
     }
 
     /// Reports the unknown keys of a table. Returns whether all are known.
-    pub(super) fn keys(&mut self, table: &DeTable<'_>, which: &[Table]) -> bool {
+    pub(super) fn keys(&mut self, table: &DeTable<'_>, which: &[TomlTable]) -> bool {
         let mut all_known = true;
         let known = KEYS.iter().filter(|key| which.contains(&key.table)).map(|key| key.name);
         for (name, _) in table {

@@ -9,13 +9,13 @@ use alloc::{
 };
 
 use super::{
-    groups::Found,
-    reader::{Reader, Text},
+    groups::TomlGroup,
+    reader::{Text, TomlReader},
 };
 use crate::{model::identity::GroupIndex, native::plan::Relation};
 
 /// A relation as written: the group that has the key, the group that it names, and the place.
-struct Said<'t> {
+struct WrittenRelation<'t> {
     by: usize,
     other: usize,
     at: Text<'t>,
@@ -23,12 +23,12 @@ struct Said<'t> {
 
 /// Reads the relations of all groups. Groups that are together get the preferences of the first of them, so that one
 /// order decides for all.
-pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<Relation> {
+pub(super) fn read<'t>(found: &mut [TomlGroup<'t>], reader: &mut TomlReader<'_>) -> Vec<Relation> {
     let after = pairs("after", found, reader);
     let together = pairs("together", found, reader);
     let apart = pairs("apart", found, reader);
     let set_of = sets(found.len(), &together);
-    for Said { by, other, at } in &apart {
+    for WrittenRelation { by, other, at } in &apart {
         if set_of[*by] == set_of[*other] {
             let message =
                 format!("`{}` and `{}` are together and apart", name(found, *by), name(found, *other));
@@ -44,8 +44,9 @@ pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<
             relations.push(Relation::Together(set.into_iter().map(GroupIndex).collect()));
         }
     }
-    let ordered =
-        |Said { by, other, .. }: &Said<'_>| (GroupIndex(*by.min(other)), GroupIndex(*by.max(other)));
+    let ordered = |WrittenRelation { by, other, .. }: &WrittenRelation<'_>| {
+        (GroupIndex(*by.min(other)), GroupIndex(*by.max(other)))
+    };
     let apart_pairs = apart.iter().map(ordered).collect::<BTreeSet<_>>();
     for (said, (a, b)) in apart.iter().map(|said| (said, ordered(said))) {
         let (one, other) = (&found[a.0].group.candidates, &found[b.0].group.candidates);
@@ -67,11 +68,11 @@ pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<
     relations
 }
 
-fn name<'a>(found: &'a [Found<'_>], index: usize) -> &'a str {
+fn name<'a>(found: &'a [TomlGroup<'_>], index: usize) -> &'a str {
     &found[index].group.name
 }
 
-fn pairs<'t>(key: &str, found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Said<'t>> {
+fn pairs<'t>(key: &str, found: &[TomlGroup<'t>], reader: &mut TomlReader<'_>) -> Vec<WrittenRelation<'t>> {
     let mut said = Vec::new();
     for (by, it) in found.iter().enumerate() {
         let Some(item) = it.table.get(key) else { continue };
@@ -82,16 +83,16 @@ fn pairs<'t>(key: &str, found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Sai
                 continue;
             }
             reader.explain(&at.span, format!("group {}: {key} {}", it.group.name, name(found, other)));
-            said.push(Said { by, other, at });
+            said.push(WrittenRelation { by, other, at });
         }
     }
     said
 }
 
 /// For each group the smallest group that it is together with, directly or indirectly.
-fn sets(groups: usize, together: &[Said<'_>]) -> Vec<usize> {
+fn sets(groups: usize, together: &[WrittenRelation<'_>]) -> Vec<usize> {
     let mut neighbours = vec![Vec::new(); groups];
-    for Said { by, other, .. } in together {
+    for WrittenRelation { by, other, .. } in together {
         neighbours[*by].push(*other);
         neighbours[*other].push(*by);
     }
@@ -116,10 +117,10 @@ fn sets(groups: usize, together: &[Said<'_>]) -> Vec<usize> {
 
 /// Refuses groups that wait for each other in a circle, because they never start. It removes, again and again, each
 /// group that waits for none of the rest.
-fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
+fn circles(found: &[TomlGroup<'_>], after: &[WrittenRelation<'_>], reader: &mut TomlReader<'_>) {
     let mut waits = vec![0_usize; found.len()];
     let mut waiting_for = vec![Vec::new(); found.len()];
-    for Said { by, other, .. } in after {
+    for WrittenRelation { by, other, .. } in after {
         waits[*by] += 1;
         waiting_for[*other].push(*by);
     }
@@ -157,7 +158,7 @@ fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
 
 /// Gives groups that are together one list of candidates: the nodes that all of them allow, in the order of the first
 /// that has a preference.
-fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
+fn one_order(found: &mut [TomlGroup<'_>], set: &[usize], reader: &mut TomlReader<'_>) {
     let allowed = |node: &_| set.iter().all(|&group| found[group].group.candidates.contains(node));
     let leader = set.iter().copied().find(|&group| !found[group].group.prefer.is_empty()).unwrap_or(set[0]);
     let order = found[leader].group.candidates.iter().copied().filter(allowed).collect::<Vec<_>>();
@@ -190,11 +191,16 @@ fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
 
 /// Warns about groups that are apart and have fewer nodes than groups: some of them never run. Starting from each
 /// group, it adds the groups that bring the fewest new nodes. This finds the usual cases, not all possible ones.
-fn cliques(found: &[Found<'_>], apart: &[Said<'_>], set_of: &[usize], reader: &mut Reader<'_>) {
+fn cliques(
+    found: &[TomlGroup<'_>],
+    apart: &[WrittenRelation<'_>],
+    set_of: &[usize],
+    reader: &mut TomlReader<'_>,
+) {
     let candidates = |group: usize| &found[group].group.candidates;
     // Groups that are together run on one node and count once: as the first of them.
     let mut apart_from: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for Said { by, other, .. } in apart {
+    for WrittenRelation { by, other, .. } in apart {
         let (one, other) = (set_of[*by], set_of[*other]);
         if one != other && !candidates(one).is_empty() && !candidates(other).is_empty() {
             apart_from.entry(one).or_default().insert(other);
@@ -237,7 +243,7 @@ fn cliques(found: &[Found<'_>], apart: &[Said<'_>], set_of: &[usize], reader: &m
     }
 }
 
-fn spreads<'t>(found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Relation> {
+fn spreads<'t>(found: &[TomlGroup<'t>], reader: &mut TomlReader<'_>) -> Vec<Relation> {
     let mut spreads: BTreeMap<String, Vec<GroupIndex>> = BTreeMap::new();
     for (index, it) in found.iter().enumerate() {
         let Some(item) = it.table.get("spread") else { continue };

@@ -16,7 +16,7 @@ use crate::{
         settings::differences,
         time::Duration,
     },
-    native::plan::{End, Failback, Guard, Medium, Member, Relation, WitnessIndex},
+    native::plan::{Failback, Guard, LinkEnd, NativeMedium, NativeMember, Relation, WitnessIndex},
 };
 
 const FULL: &str = r#"
@@ -65,7 +65,7 @@ spread = "work"
 debug = 1
 "#;
 
-fn plan(text: &str) -> Plan {
+fn plan(text: &str) -> NativePlan {
     let checked = check(text.as_bytes(), "ALPHA");
     assert!(
         checked.diags.iter().all(|diag| diag.severity < crate::config::Severity::Error),
@@ -75,7 +75,7 @@ fn plan(text: &str) -> Plan {
     checked.plan.expect("a file without errors has a plan")
 }
 
-fn said(text: &str) -> Vec<String> {
+fn diagnostics(text: &str) -> Vec<String> {
     check(text.as_bytes(), "alpha").diags.iter().map(ToString::to_string).collect()
 }
 
@@ -109,8 +109,9 @@ fn capital_letters_in_the_names_of_members_make_no_difference() {
     for file in files {
         let low = file.replace("WEB", "web").replace("Web", "web");
         let [read, plain] = [file, low].map(|file| check(file.as_bytes(), "web1"));
-        let told =
-            |checked: &Checked| checked.diags.iter().map(|diag| diag.message.clone()).collect::<Vec<_>>();
+        let told = |checked: &CheckedLocumToml| {
+            checked.diags.iter().map(|diag| diag.message.clone()).collect::<Vec<_>>()
+        };
         assert!(read.plan.is_some(), "{:#?}", read.diags);
         assert_eq!(told(&read), told(&plain));
         assert_eq!(read.plan, plain.plan);
@@ -124,21 +125,24 @@ fn everything_is_read() {
     assert_eq!(plan.timing.beat, Duration::from_millis(90));
     assert_eq!(plan.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["alpha", "beta"]);
     let [alpha, beta] = [NodeIndex(0), NodeIndex(1)];
-    assert_eq!(plan.me, Member::Node(alpha));
-    assert_eq!(plan.voters, [Member::Node(alpha), Member::Node(beta), Member::Witness(WitnessIndex(0))]);
+    assert_eq!(plan.me, NativeMember::Node(alpha));
+    assert_eq!(
+        plan.voters,
+        [NativeMember::Node(alpha), NativeMember::Node(beta), NativeMember::Witness(WitnessIndex(0))]
+    );
     assert_eq!(plan.witnesses[0].address.to_string(), "10.9.0.1:6940");
     let links = plan.links.iter().map(|link| (link.name.as_str(), link.medium)).collect::<Vec<_>>();
     assert_eq!(
         links,
         [
-            ("back", Medium::Multicast { group: "239.192.1.1".parse().unwrap(), port: 7001, ttl: 1 }),
-            ("front", Medium::Unicast { port: 6940 }),
-            ("wire", Medium::Serial { baud: 115_200 }),
+            ("back", NativeMedium::Multicast { group: "239.192.1.1".parse().unwrap(), port: 7001, ttl: 1 }),
+            ("front", NativeMedium::Unicast { port: 6940 }),
+            ("wire", NativeMedium::Serial { baud: 115_200 }),
         ]
     );
     assert_eq!(
         plan.links[1].ends[0],
-        Some(End::Address { ip: "10.0.0.1".parse().unwrap(), interface: Some("eth0".into()) })
+        Some(LinkEnd::Address { ip: "10.0.0.1".parse().unwrap(), interface: Some("eth0".into()) })
     );
     let [batch, database, web] = plan.groups.as_slice() else { panic!("{:?}", plan.groups) };
     assert_eq!((&web.prefer[..], &web.candidates[..]), (&[beta][..], &[beta, alpha][..]));
@@ -170,7 +174,7 @@ fn everything_is_read() {
     );
     assert_eq!(plan.local.logging.debug, 1);
     assert_eq!(plan.group("web"), Some(GroupIndex(2)));
-    assert_eq!(plan.member("third"), Some(Member::Witness(WitnessIndex(0))));
+    assert_eq!(plan.member("third"), Some(NativeMember::Witness(WitnessIndex(0))));
     let starts = Duration::from_secs(120 + 120 + 5);
     assert_eq!(plan.takeover_bound(GroupIndex(2), &plan.timing), plan.timing.claim_bound(2) + starts);
 }
@@ -181,14 +185,17 @@ fn the_order_of_tables_and_the_way_of_writing_do_not_change_the_meaning() {
     let mut tables = FULL.split("\n\n").collect::<Vec<_>>();
     tables[1..].reverse();
     let reordered = plan(&tables.join("\n\n# other\n"));
-    assert_eq!(ours.meaning(), reordered.meaning());
-    assert_eq!(ours.digest(), reordered.digest());
+    assert_eq!(ours.canonical_settings(), reordered.canonical_settings());
+    assert_eq!(ours.settings_digest(), reordered.settings_digest());
     let rewritten = FULL
         .replace("\"5min\"", "'300s'")
         .replace("debug = 1", "debug = 2")
         .replace("[nodes.beta]", "[nodes.BETA]");
-    assert_eq!(ours.digest(), plan(&rewritten).digest());
-    assert_eq!(check(FULL.as_bytes(), "third").plan.map(|plan| plan.digest()), Some(ours.digest()));
+    assert_eq!(ours.settings_digest(), plan(&rewritten).settings_digest());
+    assert_eq!(
+        check(FULL.as_bytes(), "third").plan.map(|plan| plan.settings_digest()),
+        Some(ours.settings_digest())
+    );
 }
 
 #[test]
@@ -222,18 +229,22 @@ fn a_change_is_named_by_its_setting() {
     ] {
         assert!(FULL.contains(from), "{from}");
         let theirs = plan(&FULL.replacen(from, to, 1));
-        assert_ne!(ours.digest(), theirs.digest());
-        let found = differences(&ours.meaning(), &theirs.meaning());
+        assert_ne!(ours.settings_digest(), theirs.settings_digest());
+        let found = differences(&ours.canonical_settings(), &theirs.canonical_settings());
         let found = found.into_iter().map(|it| format!("{}: {:?} {:?}", it.name, it.ours, it.theirs));
         assert_eq!(found.collect::<Vec<_>>(), [expected]);
     }
     let faster = plan(&FULL.replacen("300ms", "500ms", 1));
-    assert!(differences(&ours.meaning(), &faster.meaning()).iter().any(|it| it.name == "timing: lease"));
+    assert!(
+        differences(&ours.canonical_settings(), &faster.canonical_settings())
+            .iter()
+            .any(|it| it.name == "timing: lease")
+    );
 }
 
 #[test]
 fn the_lines_of_a_plan_are_one_a_setting() {
-    let lines = plan(FULL).meaning();
+    let lines = plan(FULL).canonical_settings();
     let mut names =
         lines.iter().map(|line| line.split_once(" = ").expect("name = value").0).collect::<Vec<_>>();
     names.sort_unstable();
@@ -242,7 +253,7 @@ fn the_lines_of_a_plan_are_one_a_setting() {
     let key = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let keyed =
         plan(&FULL.replace("address = \"10.9.0.1\"", &format!("address = \"10.9.0.1\"\nkey = \"{key}\"")));
-    let text = format!("{:?} {keyed:?}", keyed.meaning());
+    let text = format!("{:?} {keyed:?}", keyed.canonical_settings());
     assert!(!text.contains(&key[..8]) && text.contains("witness third: key's digest = "), "{text}");
 }
 
@@ -285,8 +296,8 @@ fn two_nodes_alone_have_no_guard_and_are_told_why() {
     assert_eq!(diags.len(), 1, "{diags:?}");
     assert!(diags[0].contains("neither of two nodes can know that the other is dead"), "{diags:?}");
     assert!(diags[0].contains("add a witness"), "{diags:?}");
-    assert_eq!(said(&format!("{text}groups.g.guard = 'none'\n")), Vec::<String>::new());
-    let diags = said(&format!("{text}groups.g.guard = 'lease'\n"));
+    assert_eq!(diagnostics(&format!("{text}groups.g.guard = 'none'\n")), Vec::<String>::new());
+    let diags = diagnostics(&format!("{text}groups.g.guard = 'lease'\n"));
     assert!(diags.len() == 1 && diags[0].contains("a lease needs a third voter"), "{diags:?}");
 }
 
@@ -304,7 +315,7 @@ fn addresses_that_no_host_has_are_warned_of() {
         ("fd00::/64", false),
     ] {
         for resource in [format!("'{address}'"), format!("{{ address = '{address}' }}")] {
-            let diags = said(&with(&format!("groups.g.resources = [{resource}]\n")));
+            let diags = diagnostics(&with(&format!("groups.g.resources = [{resource}]\n")));
             let is_about_it = |said: &String| said.contains("warning") && said.contains("no host has");
             assert_eq!(diags.iter().any(is_about_it), is_warned_of, "{resource}: {diags:?}");
         }
@@ -544,7 +555,7 @@ fn nodes_and_links_are_checked_against_each_other() {
             "`node13192` and `node26341` cannot be told apart in frames",
         ),
     ] {
-        let said = said(lines);
+        let said = diagnostics(lines);
         assert!(said.iter().any(|line| line.contains(&format!("error: {expected}"))), "{lines}: {said:?}");
     }
 }
@@ -568,10 +579,12 @@ fn a_refused_node_is_all_that_is_said() {
 #[test]
 fn one_unit_in_two_forms_is_one() {
     for (one, two) in [("'web'", "{ unit = 'web' }"), ("{ unit = 'web.service' }", "'web'")] {
-        let said = said(&with(&format!("groups.g.resources = [{one}]\ngroups.h.resources = [{two}]\n")));
+        let said =
+            diagnostics(&with(&format!("groups.g.resources = [{one}]\ngroups.h.resources = [{two}]\n")));
         assert!(said.iter().any(|line| line.contains("is there already, in line")), "{one} {two}: {said:?}");
     }
-    let said = said(&with("groups.g.resources = ['web']\ngroups.h.resources = [{ unit = 'web.socket' }]\n"));
+    let said =
+        diagnostics(&with("groups.g.resources = ['web']\ngroups.h.resources = [{ unit = 'web.socket' }]\n"));
     assert!(said.iter().all(|line| !line.contains("is there already")), "{said:?}");
 }
 
@@ -619,7 +632,7 @@ fn more_groups_than_a_machine_renews_at_that_pace_are_warned_of() {
         let nodes = "nodes.alpha.links = { a = '10.0.0.1', b = '10.1.0.1' }\n\
                      nodes.beta.links = { a = '10.0.0.2', b = '10.1.0.2' }\n\
                      witnesses.w.address = '10.9.0.9'\n";
-        said(&format!("cluster = 'c'\npace = '{pace}'\n{nodes}{}", groups.collect::<String>()))
+        diagnostics(&format!("cluster = 'c'\npace = '{pace}'\n{nodes}{}", groups.collect::<String>()))
     };
     let many = said_of("500ms", 2100).concat();
     assert!(many.contains("2100 groups are too many for a pace of 500 ms"), "{many}");
@@ -647,7 +660,7 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
                  together = {together:?}\n"
             )
         });
-        said(&format!("cluster = 'c'\n{}{}", nodes.collect::<String>(), groups.collect::<String>()))
+        diagnostics(&format!("cluster = 'c'\n{}{}", nodes.collect::<String>(), groups.collect::<String>()))
     };
     let (two, three): (&[_], &[_]) = (&["alpha", "beta"], &["alpha", "beta", "gamma"]);
     let many = said_of(&[
@@ -723,8 +736,9 @@ fn groups_that_are_together_have_one_order() {
 
 #[test]
 fn a_broken_line_is_named_and_nothing_is_made_up_because_of_it() {
-    let said =
-        said("cluster = 'c'\npcae = '1s'\n[nodes.alpha\nlinks.a = 'eth0'\n[groups.x]\nresources = 'y'\n");
+    let said = diagnostics(
+        "cluster = 'c'\npcae = '1s'\n[nodes.alpha\nlinks.a = 'eth0'\n[groups.x]\nresources = 'y'\n",
+    );
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].starts_with("locum.toml:2:1: error: `pcae` is no key"), "{said:?}");
     assert!(said[1].starts_with("locum.toml:3:13: error: unclosed table, expected `]`"), "{said:?}");
@@ -732,7 +746,7 @@ fn a_broken_line_is_named_and_nothing_is_made_up_because_of_it() {
 
 #[test]
 fn all_faults_are_said_at_once() {
-    let said = said(&with(
+    let said = diagnostics(&with(
         "pace = 1\nport = 'x'\nvotres = []\n[groups.g]\nresources = '10.0.0.999'\nguard = 'no'\nafter = 'h'\n",
     ));
     assert_eq!(said.len(), 6, "{said:#?}");
@@ -763,7 +777,7 @@ fn a_thousand_groups_are_read_and_a_million_faults_are_bounded() {
     assert_eq!(plan(&good).groups.len(), 1000);
     let bad =
         groups(|at| format!("groups.g{at:04} = {{ resources = 'x{at}', after = ['h{at}', 'i{at}'] }}\n"));
-    assert_eq!(said(&bad).len(), 200);
+    assert_eq!(diagnostics(&bad).len(), 200);
 }
 
 #[test]
@@ -772,18 +786,18 @@ fn every_key_has_an_example_that_is_read() {
         let inner = key.example;
         let node_names = ["alpha", "beta"];
         let text = match key.table {
-            Table::Top if key.name == "nodes" => with("")
+            TomlTable::Top if key.name == "nodes" => with("")
                 .replace("nodes.alpha.links.a = '10.0.0.1'", inner)
                 .replace("beta.links.a", "beta.links.front"),
-            Table::Top if key.name == "cluster" => with("").replace("cluster = 'c'", inner),
-            Table::Top if key.name == "links" => with(inner).replace("links.a", "links.front"),
-            Table::Top if key.name == "voters" => with(inner).replace("witnesses.w.", "witnesses.third."),
-            Table::Top => with(inner).replace("10.9.0.1'", "10.9.0.9'"),
-            Table::Node => format!(
+            TomlTable::Top if key.name == "cluster" => with("").replace("cluster = 'c'", inner),
+            TomlTable::Top if key.name == "links" => with(inner).replace("links.a", "links.front"),
+            TomlTable::Top if key.name == "voters" => with(inner).replace("witnesses.w.", "witnesses.third."),
+            TomlTable::Top => with(inner).replace("10.9.0.1'", "10.9.0.9'"),
+            TomlTable::Node => format!(
                 "cluster = 'c'\n[nodes.alpha]\n{inner}\n[nodes.beta]\nlinks = {{ front = '10.0.0.2', back = \
                     '10.1.0.2', wire = '/dev/ttyS1' }}\n"
             ),
-            Table::Link => {
+            TomlTable::Link => {
                 let end = if key.name == "baud" {
                     "/dev/ttyS0"
                 } else if key.name == "port" {
@@ -798,19 +812,19 @@ fn every_key_has_an_example_that_is_read() {
                 let group = if key.name == "ttl" { "multicast = '239.0.0.1'\n" } else { "" };
                 with(&format!("{one}{other}[links.x]\n{group}{inner}\n"))
             }
-            Table::Witness => with("").replace(
+            TomlTable::Witness => with("").replace(
                 "witnesses.w.address = '10.9.0.1'\n",
                 &match key.name {
                     "address" => format!("[witnesses.w]\n{inner}\n"),
                     _ => format!("[witnesses.w]\naddress = '10.9.0.1'\n{inner}\n"),
                 },
             ),
-            Table::Group | Table::GroupOrDefaults => {
+            TomlTable::Group | TomlTable::GroupOrDefaults => {
                 let resources = if key.name == "resources" { "" } else { "resources = 'x'\n" };
                 let others = "[groups.database]\nresources = 'y'\n[groups.batch]\nresources = 'z'\n";
                 with(&format!("[groups.g]\n{resources}{inner}\n{others}"))
             }
-            Table::Resource => {
+            TomlTable::Resource => {
                 let first = match key.name {
                     "arguments" => "script = 'x', ",
                     "parameters" => "ocf = 'a:b', ",
@@ -821,11 +835,11 @@ fn every_key_has_an_example_that_is_read() {
                 };
                 with(&format!("[groups.g]\nresources = [{{ {first}{inner} }}]\ni-know = 'x'\n"))
             }
-            Table::Local => with(&format!("[local]\n{inner}\n")),
+            TomlTable::Local => with(&format!("[local]\n{inner}\n")),
         };
         let checked = check(text.as_bytes(), "alpha");
         assert!(checked.plan.is_some(), "{}: {text}\n{:#?}", key.name, checked.diags);
-        if key.table == Table::GroupOrDefaults {
+        if key.table == TomlTable::GroupOrDefaults {
             let text = with(&format!("[defaults]\n{inner}\n[groups.g]\nresources = 'x'\n"));
             assert!(check(text.as_bytes(), "alpha").plan.is_some(), "{}", key.name);
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{model::action::CLAIM_PROOFS_MAX, native::wire::announcement};
 
-impl Director {
+impl NativeDirector {
     /// Gives the group's gate the proofs that end our ownership, by every accepted key. In a roll-over this node does
     /// not know which key a rival signs with.
     pub(super) fn tell_proofs(&mut self, group: GroupIndex) {

@@ -4,9 +4,9 @@ use super::*;
 
 /// For this long after the start, our own frames of the run before it may still come back.
 const ECHOES: Duration = Duration::from_secs(2);
-use crate::native::wire::{Content, Received, Refusal};
+use crate::native::wire::{WireContent, WireReceived, WireRefusal};
 
-impl Director {
+impl NativeDirector {
     pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
         if link.0 >= self.links.count() {
             return;
@@ -18,50 +18,57 @@ impl Director {
         let may_speak = |member| links.may_speak(member, link);
         match self.wire.read_of(self.now.instant, bytes, keys, may_speak) {
             Ok(received) => self.received(link, from, received),
-            Err(Refusal::Own) => self.reception.frames.own += 1,
-            Err(refusal @ Refusal::OwnEarlier) => {
+            Err(WireRefusal::Own) => self.reception.frames.own += 1,
+            Err(refusal @ WireRefusal::OwnEarlier) => {
                 self.reception.frames.own += 1;
                 if self.now.instant.since(self.started) > ECHOES {
                     self.reception.alarm(self.now.instant, from, "same-name", &refusal);
                 }
             }
-            Err(Refusal::ForeignCluster(name)) => self.foreign(name),
+            Err(WireRefusal::ForeignCluster(name)) => self.foreign(name),
             Err(refusal) => self.refuse(from, refusal.name(), &refusal),
         }
     }
 
     /// Takes an authentic frame of another member, which may be a copy of one heard before.
-    fn received(&mut self, link: LinkIndex, from: Source, received: Received) {
-        let Received { from: member, generation, begins, number, set, key, at, content } = received;
-        let frame = Heard { generation, number };
+    fn received(&mut self, link: LinkIndex, from: Source, received: WireReceived) {
+        let WireReceived { from: member, generation, begins, number, set, key, at, content } = received;
+        let frame = LastHeard { generation, number };
         if let (Source::Udp(address), Some(_)) = (from, self.links.witness(link)) {
             self.links.came_from(self.now.instant, member, frame, address, at);
         }
         self.links.heard(self.now.instant, link, member, frame);
-        if content != Content::Again {
+        if content != WireContent::Again {
             self.note_key(link, member, key);
         }
         if begins {
             // Saved at once: from now on recordings of its earlier generations are refused, also after our own restart.
-            self.remember(member.place());
+            self.remember(member.index());
         }
         match content {
-            Content::Message(word, reach) => self.word(member, generation, set, word, reach),
-            Content::Unknown(_) => self.count_refusal("unknown-kind"),
-            Content::Part => self.reception.frames.accepted += 1,
-            Content::ForAnother => self.reception.frames.elsewhere += 1,
-            Content::Again => self.reception.frames.repeated += 1,
+            WireContent::Message(word, reach) => self.message(member, generation, set, word, reach),
+            WireContent::Unknown(_) => self.count_refusal("unknown-kind"),
+            WireContent::Part => self.reception.frames.accepted += 1,
+            WireContent::ForAnother => self.reception.frames.elsewhere += 1,
+            WireContent::Again => self.reception.frames.repeated += 1,
         }
     }
 
-    fn word(&mut self, member: MemberIndex, generation: u64, set: u32, word: Word, reach: Option<Reach>) {
-        if let (Word::Beat(beat), Some(reach)) = (&word, reach) {
+    fn message(
+        &mut self,
+        member: MemberIndex,
+        generation: u64,
+        set: u32,
+        message: NativeMessage,
+        reach: Option<Reach>,
+    ) {
+        if let (NativeMessage::Beat(beat), Some(reach)) = (&message, reach) {
             let hears_us = reach.hears.get(&self.node.me()).copied().unwrap_or_default();
             let has_our_file = beat.config == self.node.config();
-            self.links.told(self.now.instant, member, hears_us, has_our_file);
+            self.links.reported(self.now.instant, member, hears_us, has_our_file);
             self.heard_versions(member, generation, reach.versions);
         }
-        let peer = &self.peers[member.place()];
+        let peer = &self.peers[member.index()];
         let versions = peer.versions.filter(|(of, _)| *of == generation).map(|(_, versions)| versions);
         match versions.map(|versions| versions.common(OURS)) {
             // Its first beat was lost; it will repeat what it said.
@@ -69,14 +76,14 @@ impl Director {
             Some(None) => self.count_refusal("version"),
             Some(Some(_)) => {
                 self.reception.frames.accepted += 1;
-                let event = node::Event::Heard { from: member, generation, set, word };
+                let event = node::NodeEvent::Heard { from: member, generation, set, message };
                 self.node.handle(self.now.instant, event);
             }
         }
     }
 
     fn heard_versions(&mut self, member: MemberIndex, generation: u64, versions: Versions) {
-        let peer = &mut self.peers[member.place()];
+        let peer = &mut self.peers[member.index()];
         peer.versions = Some((generation, versions));
         let refused = versions.common(OURS).is_none();
         if core::mem::replace(&mut peer.refused, refused) == refused {
@@ -100,7 +107,7 @@ impl Director {
     /// Logs that a member begins to sign with another key, as it does in a roll-over.
     fn note_key(&mut self, link: LinkIndex, member: MemberIndex, key: u8) {
         let ours = self.keys(link).signing().number;
-        let known = self.peers[member.place()].key.replace(key);
+        let known = self.peers[member.index()].key.replace(key);
         if known == Some(key) || (known.is_none() && key == ours) {
             return;
         }

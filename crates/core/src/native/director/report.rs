@@ -2,25 +2,26 @@
 
 use super::*;
 use crate::{
-    claims::Standing,
+    claims::VoterStanding,
     model::{claim::Ballot, settings, status::Waiting},
     native::{
-        board,
+        gossip,
         plan::Failback,
         status::{
-            Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, PinKind, Status, Voter, Votes,
+            EarlierStatus, FileDifference, LinkStatus, MemberKind, MemberStatus, NativeGroupStatus,
+            NativeStatus, OwnVote, PathStatus, Pin, PinKind, VoterStatus, Votes,
         },
     },
 };
 
-impl Director {
+impl NativeDirector {
     /// The cluster as this member sees it at `now`.
     #[must_use]
-    pub fn status(&self, now: Now) -> Status {
+    pub fn status(&self, now: Now) -> NativeStatus {
         let at = now.instant.max(self.now.instant);
         let members = (0..self.peers.len()).map(MemberIndex::at);
         let links = (0..self.links.count()).map(LinkIndex);
-        let mut status = Status {
+        let mut status = NativeStatus {
             cluster: self.plan.cluster.clone(),
             dialect: "native".into(),
             member: self.my_name().into(),
@@ -32,7 +33,7 @@ impl Director {
             members: members.map(|member| self.member_status(member, at)).collect(),
             links: links
                 .filter(|link| self.links.is_ours(*link))
-                .map(|link| Link {
+                .map(|link| LinkStatus {
                     name: self.short_name(link),
                     down: self.reception.down(link).map(Into::into),
                 })
@@ -55,43 +56,46 @@ impl Director {
     }
 
     /// What the refused frames mean, with the cure: troubles if they separate this member from others now, else hints.
-    fn alarms(&self, now: Instant, status: &Status) -> (Vec<String>, Vec<String>) {
-        let misses = |member: &Member| !member.is_me && (member.liveness.is_down() || member.heard.is_none());
+    fn alarms(&self, now: Instant, status: &NativeStatus) -> (Vec<String>, Vec<String>) {
+        let misses =
+            |member: &MemberStatus| !member.is_me && (member.liveness.is_down() || member.heard.is_none());
         let misses_somebody = status.members.iter().any(misses);
         let me = self.my_name();
         let (mut parts, mut known) = (Vec::new(), Vec::new());
         for (alarm, from, text) in self.reception.lasting(now) {
             let (does, text) = match alarm {
-                Alarm::OurName => (
+                RefusalAlarm::OurName => (
                     true,
                     format!(
                         "another machine, {from}, sends under this member's name {me}: stop locum there, and give it a name and a \
                          state directory of its own"
                     ),
                 ),
-                Alarm::OldLife | Alarm::TwoMachines => (
+                RefusalAlarm::OldGeneration | RefusalAlarm::TwoMachines => (
                     misses_somebody,
                     format!(
                         "frames from {from} are refused as those of an earlier life of their sender: its clock and its state \
                          directory went back in time, or another machine uses its name; set its clock, then restart locum there"
                     ),
                 ),
-                Alarm::OtherKey => (
+                RefusalAlarm::OtherKey => (
                     misses_somebody,
                     format!(
                         "frames from {from} are refused: {text}; give all members the same locum.key, then `systemctl reload \
                          locum`"
                     ),
                 ),
-                Alarm::Stranger => (misses_somebody, format!("frames from {from} are refused: {text}")),
+                RefusalAlarm::Stranger => {
+                    (misses_somebody, format!("frames from {from} are refused: {text}"))
+                }
             };
             if does { &mut parts } else { &mut known }.push(text);
         }
         (parts, known)
     }
 
-    fn kind(&self, member: MemberIndex) -> Kind {
-        if self.plan.node(member).is_some() { Kind::Node } else { Kind::Witness }
+    fn kind(&self, member: MemberIndex) -> MemberKind {
+        if self.plan.node(member).is_some() { MemberKind::Node } else { MemberKind::Witness }
     }
 
     fn short_name(&self, link: LinkIndex) -> String {
@@ -105,18 +109,18 @@ impl Director {
         groups.iter().map(|group| self.plan.groups[group.0].name.clone()).collect()
     }
 
-    fn member_status(&self, member: MemberIndex, now: Instant) -> Member {
-        let known = &self.peers[member.place()];
+    fn member_status(&self, member: MemberIndex, now: Instant) -> MemberStatus {
+        let known = &self.peers[member.index()];
         let view = self.node.peer(member);
         let versions = known.versions.map(|(_, versions)| (versions.lowest, versions.highest));
         let refused = view.filter(|view| view.refused).map(|_| "another pace than ours");
         let refused = refused.or(known.refused.then_some("no protocol in common with us"));
-        let path = |path: &links::Path| Path {
+        let path = |path: &links::LinkPath| PathStatus {
             link: self.short_name(path.out),
             way: path.way(),
             heard: path.heard().map(|at| now.since(at).as_secs_f64()),
         };
-        let difference = |difference: &settings::Difference| Difference {
+        let difference = |difference: &settings::SettingDifference| FileDifference {
             name: difference.name.clone(),
             ours: difference.ours.clone(),
             theirs: difference.theirs.clone(),
@@ -139,8 +143,11 @@ impl Director {
             Some(view) => view.unable.iter().copied().collect(),
             None => own.unable(now).collect(),
         };
-        let cut = view.map_or_else(|| self.node.cut(), |view| view.cut.iter().copied().collect());
-        Member {
+        let cut = view.map_or_else(
+            || self.node.unreachable_groups(),
+            |view| view.unreachable.iter().copied().collect(),
+        );
+        MemberStatus {
             name: self.name(member).into(),
             kind: self.kind(member),
             is_me,
@@ -164,7 +171,7 @@ impl Director {
         format!("{}.{}", ballot.round, ballot.node.0)
     }
 
-    fn group_status(&self, group: GroupIndex, now: Instant) -> Group {
+    fn group_status(&self, group: GroupIndex, now: Instant) -> NativeGroupStatus {
         let plan = &self.plan.groups[group.0];
         let groups = self.node.groups();
         let owner = self.node.owner(now, group);
@@ -172,18 +179,18 @@ impl Director {
         let until = held.map(|held| held.until).or_else(|| self.node.granted_until(now, group));
         let left = |until: Instant| until.since(now).as_secs_f64();
         let node_name = |node: &NodeIndex| self.plan.nodes[node.0].name.clone();
-        let earlier = |entry: &crate::model::claim::Earlier| Earlier {
+        let earlier = |entry: &crate::model::claim::EarlierOwner| EarlierStatus {
             node: self.name(entry.node).into(),
             generation: entry.generation,
             ballot: self.ballot(entry.ballot),
         };
-        Group {
+        NativeGroupStatus {
             name: plan.name.clone(),
             resources: plan.resources.iter().map(|resource| resource.runs.text.clone()).collect(),
             guard: plan.guard.name().into(),
             candidates: plan.candidates.iter().map(node_name).collect(),
             owner: owner.map(|owner| self.name(owner.member).into()),
-            unowned: self.node.unowned(now, group),
+            unowned: self.node.blocked_reason(now, group),
             disputed: self.node.disputed(now, group),
             ballot: owner.map(|owner| self.ballot(owner.ballot)),
             epoch: held.map(|held| self.ballot(held.epoch)),
@@ -198,7 +205,7 @@ impl Director {
             pins: self.group_pins(group, owner.map(|owner| owner.member), now),
             unproved: held.iter().flat_map(|held| &held.claim.unproved).map(earlier).collect(),
             failure: groups.failure(group).map(String::from),
-            unable: groups.is_stuck(group) || self.node.ownership().is_unable(now, group),
+            unable: groups.is_stop_failed(group) || self.node.ownership().is_unable(now, group),
             taken_away: groups.taken_away(group),
             restarts: groups.restarts(group, now),
         }
@@ -206,7 +213,7 @@ impl Director {
 
     /// The pins that keep a group where it is.
     fn group_pins(&self, group: GroupIndex, owner: Option<MemberIndex>, now: Instant) -> Vec<Pin> {
-        let own = self.node.board().pinned(Some(self.node.id(group)));
+        let own = self.node.gossip().pinned(Some(self.node.id(group)));
         let frozen = "frozen: it is not started, stopped or moved, whoever owns it";
         let held = self.node.held_down(now, group).map(|held| Pin {
             kind: PinKind::HeldDown,
@@ -225,7 +232,7 @@ impl Director {
     /// The pins of this node as a whole, and of all nodes.
     fn pins(&self, now: Instant) -> Vec<Pin> {
         let maintenance = "maintenance: nothing is started, stopped or moved in the whole cluster";
-        let all = self.node.board().pinned(None);
+        let all = self.node.gossip().pinned(None);
         let all = all.map(|pinned| self.asked_for(PinKind::Maintenance, pinned, maintenance, now));
         let standby = self.standby.map(|standby| Pin {
             kind: PinKind::Standby,
@@ -237,7 +244,7 @@ impl Director {
         all.into_iter().chain(standby).collect()
     }
 
-    fn asked_for(&self, kind: PinKind, pinned: &board::Pinned, text: &str, now: Instant) -> Pin {
+    fn asked_for(&self, kind: PinKind, pinned: &gossip::GossipPin, text: &str, now: Instant) -> Pin {
         Pin {
             kind,
             age: Some(pinned.age(now).as_secs_f64()),
@@ -267,7 +274,7 @@ impl Director {
     fn votes(&self, now: Instant) -> Votes {
         let member = self.node.member();
         let voters = &member.settings().voters;
-        let voter = |voter: &MemberIndex| Voter {
+        let voter = |voter: &MemberIndex| VoterStatus {
             name: self.name(*voter).into(),
             answers: member.is_heard_by(now, *voter),
         };
@@ -278,19 +285,19 @@ impl Director {
             heard: member.is_heard(now),
             own: match member.standing(now) {
                 None => OwnVote::None,
-                Some(Standing::Blank) => OwnVote::Blank,
-                Some(Standing::Mute(until)) => OwnVote::Mute { left: until.since(now).as_secs_f64() },
-                Some(Standing::Voting) => OwnVote::Votes,
-                Some(Standing::Broken) => OwnVote::Broken,
+                Some(VoterStanding::Blank) => OwnVote::Blank,
+                Some(VoterStanding::Mute(until)) => OwnVote::Mute { left: until.since(now).as_secs_f64() },
+                Some(VoterStanding::Voting) => OwnVote::Votes,
+                Some(VoterStanding::Broken) => OwnVote::Broken,
             },
-            alone: member.counts_alone().map(|since| now.since(since).as_secs_f64()),
+            alone: member.single_vote_since().map(|since| now.since(since).as_secs_f64()),
             ceiling: member.ledger().synced().ceiling,
         }
     }
 }
 
 /// What is wrong and what is worth knowing, in words: troubles and hints.
-fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
+fn complaints(status: &NativeStatus) -> (Vec<String>, Vec<String>) {
     let (mut troubles, mut hints) = (Vec::new(), Vec::new());
     for (group, disputed) in status.groups.iter().filter_map(|group| Some((group, group.disputed.as_ref()?)))
     {

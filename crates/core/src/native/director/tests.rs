@@ -21,7 +21,7 @@ use crate::{
         identity::MemberId,
     },
     native::{
-        status::{Group, PinKind, Way},
+        status::{LinkDirections, NativeGroupStatus, PinKind},
         wire::announcement,
     },
 };
@@ -39,22 +39,23 @@ groups.web.prefer = ["a"]
 "#;
 
 fn key(number: u8, secret: &str) -> Key {
-    Key { number, method: Method::Sha256, secret: secret.as_bytes().to_vec() }
+    Key { number, method: AuthMethod::Sha256, secret: secret.as_bytes().to_vec() }
 }
 
 fn keys() -> Keys {
     Keys::new(0, vec![key(0, "secret")]).unwrap()
 }
 
-fn plan(toml: &str, name: &str) -> Arc<Plan> {
+fn plan(toml: &str, name: &str) -> Arc<NativePlan> {
     let checked = locum_toml::check(toml.as_bytes(), name);
     Arc::new(checked.plan.unwrap_or_else(|| panic!("{toml}\n{:#?}", checked.diags)))
 }
 
-fn identity(generation: u64) -> Identity {
+fn identity(generation: u64) -> NativeIdentity {
     let set = plan(TOML, "a").voter_set();
-    let ledger = Durable { ceiling: 1, longest_lease: Duration::from_secs(1), set, ..Durable::default() };
-    Identity { generation, ledger: Some(ledger), heard: vec![], stuck: vec![], seed: generation }
+    let ledger =
+        DurableState { ceiling: 1, longest_lease: Duration::from_secs(1), set, ..DurableState::default() };
+    NativeIdentity { generation, ledger: Some(ledger), heard: vec![], stop_failed: vec![], seed: generation }
 }
 
 const fn now(millis: u64) -> Now {
@@ -63,14 +64,14 @@ const fn now(millis: u64) -> Now {
 
 /// The parts of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Announced {
+struct AnnouncementParts {
     subject: [u8; announcement::SUBJECT_BYTES],
     owner: MemberId,
     round: u64,
     proof: ClaimProof,
 }
 
-impl Announced {
+impl AnnouncementParts {
     fn of(ClaimAnnouncement(bytes): ClaimAnnouncement) -> Self {
         fn part<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
             bytes[offset..][..N].try_into().unwrap()
@@ -90,13 +91,13 @@ fn subject_of(node: &str) -> [u8; announcement::SUBJECT_BYTES] {
 }
 
 struct Machine {
-    director: Option<Director>,
+    director: Option<NativeDirector>,
     notes: Vec<String>,
     gate: Option<GateLease>,
     /// By group, the lease that its gate was last given.
     gates: BTreeMap<GroupIndex, GateLease>,
     /// What was announced, and when.
-    announced: Vec<(u64, Announced)>,
+    announced: Vec<(u64, AnnouncementParts)>,
     /// What ends an ownership of this machine, as its gate was told, and what it was told before.
     proofs: Vec<ClaimProof>,
     proofs_before: Vec<Vec<ClaimProof>>,
@@ -106,9 +107,9 @@ struct Machine {
     /// Its agents can start nothing.
     fails: bool,
     answers: Vec<Answer>,
-    remembered: BTreeMap<MemberIndex, Heard>,
+    remembered: BTreeMap<MemberIndex, LastHeard>,
     /// All ledgers that were written, oldest first.
-    ledgers: Vec<Durable>,
+    ledgers: Vec<DurableState>,
     left: bool,
 }
 
@@ -135,7 +136,7 @@ struct World {
     /// A relay forwards what is sent to the witness, and its copies arrive first.
     relay: bool,
     /// The messages with the lines of files are lost.
-    swallows_meaning: bool,
+    swallows_settings: bool,
     /// Counts answers of the witness to addresses of no node.
     astray: usize,
     /// All frames ever sent, by sender.
@@ -147,9 +148,10 @@ impl World {
         Self::of(toml, identity)
     }
 
-    fn of(toml: &str, identity: impl Fn(u64) -> Identity) -> Self {
+    fn of(toml: &str, identity: impl Fn(u64) -> NativeIdentity) -> Self {
         let machine = |(index, name): (usize, &str)| {
-            let director = Director::new(plan(toml, name), keys(), identity(10 + index as u64), now(1000));
+            let director =
+                NativeDirector::new(plan(toml, name), keys(), identity(10 + index as u64), now(1000));
             Machine {
                 director: Some(director),
                 notes: vec![],
@@ -176,7 +178,7 @@ impl World {
             cuts: BTreeSet::new(),
             broadcasts: false,
             relay: false,
-            swallows_meaning: false,
+            swallows_settings: false,
             astray: 0,
             tape: vec![],
         };
@@ -188,7 +190,7 @@ impl World {
         Now { unix_seconds: (self.wall)(self.millis, member), ..now(self.millis) }
     }
 
-    fn director(&mut self, member: usize) -> &mut Director {
+    fn director(&mut self, member: usize) -> &mut NativeDirector {
         self.machines[member].director.as_mut().unwrap()
     }
 
@@ -200,7 +202,7 @@ impl World {
     }
 
     fn perform(&mut self, member: usize) {
-        while let Some(action) = self.machines[member].director.as_mut().and_then(Director::poll) {
+        while let Some(action) = self.machines[member].director.as_mut().and_then(NativeDirector::poll) {
             match action {
                 Action::Send { link, bytes } => {
                     self.tape.push((member, link, Arc::clone(&bytes)));
@@ -257,7 +259,7 @@ impl World {
                     gates.extend(lease.map(|lease| (group, lease)));
                 }
                 Action::AnnounceClaim { announcement, .. } => {
-                    let announcement = Announced::of(announcement);
+                    let announcement = AnnouncementParts::of(announcement);
                     let mut gates = self.machines[member].gates.values();
                     assert!(gates.any(|gate| gate.ballot.round == announcement.round));
                     let millis = self.millis;
@@ -284,7 +286,7 @@ impl World {
     }
 
     fn carry(&mut self, from: usize, to: usize, link: LinkIndex, bytes: &Arc<[u8]>) {
-        let is_swallowed = self.swallows_meaning && bytes.windows(9).any(|word| word == b"t=meaning");
+        let is_swallowed = self.swallows_settings && bytes.windows(9).any(|word| word == b"t=meaning");
         if !self.cuts.contains(&(from, to, link.0)) && !is_swallowed {
             let source = Source::Udp(address(from));
             let bytes = Arc::clone(bytes);
@@ -306,7 +308,8 @@ impl World {
                 self.handle(to, Event::Frame { link, from, bytes: &bytes });
             }
             for member in 0..3 {
-                let due = |director: &Director| director.deadline() <= Instant::from_millis(self.millis);
+                let due =
+                    |director: &NativeDirector| director.deadline() <= Instant::from_millis(self.millis);
                 if self.machines[member].director.as_ref().is_some_and(due) {
                     self.handle(member, Event::Tick);
                 }
@@ -331,9 +334,9 @@ impl World {
         machine.ledgers.push(ledger.clone());
         (machine.gate, machine.runs, machine.left) = (None, false, false);
         (machine.gates, machine.running) = (BTreeMap::new(), BTreeSet::new());
-        let born = Identity { ledger: Some(ledger), ..identity(generation) };
+        let born = NativeIdentity { ledger: Some(ledger), ..identity(generation) };
         let name = ["a", "b", "w"][member];
-        machine.director = Some(Director::new(plan(toml, name), keys(), born, now(self.millis)));
+        machine.director = Some(NativeDirector::new(plan(toml, name), keys(), born, now(self.millis)));
         self.perform(member);
     }
 
@@ -346,20 +349,20 @@ impl World {
         owners.first().copied()
     }
 
-    fn ways(&mut self, member: usize, other: usize) -> Vec<Way> {
+    fn directions(&mut self, member: usize, other: usize) -> Vec<LinkDirections> {
         let now = now(self.millis);
         let status = self.director(member).status(now);
         status.members[other].links.iter().map(|path| path.way).collect()
     }
 
     /// The blocked reasons of the groups that have no owner, as that member sees them.
-    fn unowned(&mut self, member: usize) -> Vec<String> {
+    fn blocked(&mut self, member: usize) -> Vec<String> {
         let now = now(self.millis);
         let status = self.director(member).status(now);
         for group in &status.groups {
             assert_eq!(group.owner.is_none(), group.unowned.is_some(), "{group:?}");
         }
-        let says = |group: &Group| {
+        let says = |group: &NativeGroupStatus| {
             let why = group.unowned.as_ref()?;
             assert!(status.troubles.contains(&format!("{} has no owner: {why}", group.name)));
             Some(format!("{}: {why}", group.name))
@@ -395,10 +398,11 @@ fn what_parts_the_cluster_stands_first_in_the_status_as_long_as_it_lasts() {
     }
     // Two machines made from a copy of the first one's disk, one with an older clock and one with a newer one.
     for generation in [5, 5000] {
-        let members = Members::new(["a", "b", "w"].iter().map(ToString::to_string));
+        let members = MemberTable::new(["a", "b", "w"].iter().map(ToString::to_string));
         let mut clone = Wire::new("test", members, MemberIndex(0), generation, Duration::from_secs(1));
         for _ in 0..30 {
-            let frame = clone.write(1, To::All, &Word::AskMeaning, &Reach::default())[0].bytes(&keys());
+            let frame = clone.write(1, Receivers::All, &NativeMessage::AskSettings, &Reach::default())[0]
+                .bytes(&keys());
             let from = Source::Udp(([10, 0, 0, 9], 6940).into());
             world.handle(0, Event::Frame { link: LinkIndex(0), from, bytes: &frame });
             world.pass(100);
@@ -422,7 +426,7 @@ fn the_witness_answers_who_asked_it_whatever_copies_it_hears_first() {
         }
         world.pass(4000);
         assert_eq!(world.owner(), Some(0), "{broadcasts} {relay}");
-        assert_eq!(world.ways(0, 2), [Way::Both]);
+        assert_eq!(world.directions(0, 2), [LinkDirections::Both]);
         let astray = world.astray;
         world.pass(5000);
         assert_eq!(world.astray, astray, "{broadcasts} {relay}");
@@ -446,9 +450,12 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
     assert_eq!(gate.until.since(gate.sent), Duration::from_millis(989));
     assert!(gate.sent <= Instant::from_millis(world.millis) && gate.ballot.node == MemberIndex(0));
     for (member, other) in [(0, 1), (1, 0)] {
-        assert_eq!(world.ways(member, other), [Way::Both; 2]);
+        assert_eq!(world.directions(member, other), [LinkDirections::Both; 2]);
     }
-    assert_eq!((world.ways(0, 2), world.ways(2, 0)), (vec![Way::Both], vec![Way::Both]));
+    assert_eq!(
+        (world.directions(0, 2), world.directions(2, 0)),
+        (vec![LinkDirections::Both], vec![LinkDirections::Both])
+    );
     let web = GroupIndex(0);
     let epoch =
         |world: &mut World, member| world.director(member).epoch(web).map(|epoch| epoch.as_str().to_string());
@@ -566,7 +573,7 @@ fn a_witness_s_key_proves_nothing_to_a_gate() {
 #[test]
 fn a_new_cluster_is_founded_when_its_last_voter_comes_late() {
     for late in 0..3 {
-        let blank = |generation| Identity { ledger: None, ..identity(generation) };
+        let blank = |generation| NativeIdentity { ledger: None, ..identity(generation) };
         let mut world = World::of(TOML, blank);
         let last = world.machines[late].director.take();
         world.pass(20_000);
@@ -632,15 +639,18 @@ fn a_wall_clock_that_jumps_years_changes_not_a_byte() {
 }
 
 #[test]
-fn what_a_link_does_is_said_once_for_each_change() {
+fn a_change_of_a_link_is_logged_once() {
     let mut world = World::new(TOML);
     world.pass(5000);
     (0..3).for_each(|member| drop(world.take_notes(member)));
     world.cuts.insert((0, 1, 1));
     world.pass(5000);
     assert_eq!(
-        (world.ways(0, 1), world.ways(1, 0)),
-        (vec![Way::Both, Way::OnlyHere], vec![Way::Both, Way::OnlyThere])
+        (world.directions(0, 1), world.directions(1, 0)),
+        (
+            vec![LinkDirections::Both, LinkDirections::OnlyHere],
+            vec![LinkDirections::Both, LinkDirections::OnlyThere]
+        )
     );
     assert_eq!(world.take_notes(0), ["link front carries frames one way only: from b, not to it"]);
     assert_eq!(world.take_notes(1), ["link front carries frames one way only: to a, not from it"]);
@@ -649,8 +659,8 @@ fn what_a_link_does_is_said_once_for_each_change() {
     let nothing =
         "link front carries nothing between b and this member, which hear each other on other links";
     assert_eq!(
-        (world.take_notes(0), world.ways(0, 1)),
-        (vec![nothing.into()], vec![Way::Both, Way::Neither])
+        (world.take_notes(0), world.directions(0, 1)),
+        (vec![nothing.into()], vec![LinkDirections::Both, LinkDirections::Neither])
     );
     world.cuts.clear();
     world.pass(5000);
@@ -666,17 +676,19 @@ fn the_first_claim_waits_for_every_link_and_not_for_ever() {
             assert!(world.millis < 10_000);
             world.pass(1);
         }
-        let ways = [world.ways(0, 1), world.ways(0, 2), world.ways(1, 0), world.ways(1, 2)].concat();
+        let ways =
+            [world.directions(0, 1), world.directions(0, 2), world.directions(1, 0), world.directions(1, 2)]
+                .concat();
         (world.millis - 1000, ways)
     };
     let (whole, ways) = claims(&mut World::new(TOML));
-    assert!(ways.iter().all(|way| *way == Way::Both), "{ways:?}");
+    assert!(ways.iter().all(|way| *way == LinkDirections::Both), "{ways:?}");
     assert!(whole < 1500, "{whole}");
 
     let mut world = World::new(TOML);
     world.cut(0, 1, 1);
     let (broken, ways) = claims(&mut world);
-    assert!(!ways.contains(&Way::Untested), "{ways:?}");
+    assert!(!ways.contains(&LinkDirections::Untested), "{ways:?}");
     assert!(broken < 2500, "{broken}");
 
     // Only the witness is there: links to a dead node cannot be tested.
@@ -686,7 +698,7 @@ fn the_first_claim_waits_for_every_link_and_not_for_ever() {
         world.pass(1);
         assert!(world.millis < 4000);
     }
-    assert_eq!(world.ways(0, 2), [Way::Both]);
+    assert_eq!(world.directions(0, 2), [LinkDirections::Both]);
 }
 
 /// What each of two nodes knows of the other if only the witness votes.
@@ -695,8 +707,8 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
     let one_voter = format!("voters = [\"w\"]\n{TOML}");
     let set = plan(&one_voter, "a").voter_set();
     let born = |generation| {
-        let ledger = identity(generation).ledger.map(|ledger| Durable { set, ..ledger });
-        Identity { ledger, ..identity(generation) }
+        let ledger = identity(generation).ledger.map(|ledger| DurableState { set, ..ledger });
+        NativeIdentity { ledger, ..identity(generation) }
     };
     let hears_us = |world: &mut World, member: usize| {
         let now = now(world.millis);
@@ -707,12 +719,18 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
         world.pass(1);
         assert!(world.millis < 2500);
     }
-    assert_eq!((world.ways(0, 1), world.ways(0, 2)), (vec![Way::Both; 2], vec![Way::Both]));
+    assert_eq!(
+        (world.directions(0, 1), world.directions(0, 2)),
+        (vec![LinkDirections::Both; 2], vec![LinkDirections::Both])
+    );
     assert_eq!(hears_us(&mut world, 0)[1..], [Some(true); 2]);
     // b does not get a's frames.
     world.cuts.extend([(0, 1, 0), (0, 1, 1)]);
     world.pass(5000);
-    assert_eq!((world.ways(0, 1), world.ways(1, 0)), (vec![Way::OnlyHere; 2], vec![Way::Untested; 2]));
+    assert_eq!(
+        (world.directions(0, 1), world.directions(1, 0)),
+        (vec![LinkDirections::OnlyHere; 2], vec![LinkDirections::Untested; 2])
+    );
     assert_eq!(hears_us(&mut world, 0)[1..], [Some(false), Some(true)]);
     // b does not get a's frames, so it cannot know whether a hears it.
     assert_eq!(hears_us(&mut world, 1)[0], None);
@@ -720,7 +738,7 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
     let other = one_voter.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
     world.cuts.clear();
     let later = now(world.millis);
-    world.machines[1].director = Some(Director::new(plan(&other, "b"), keys(), born(20), later));
+    world.machines[1].director = Some(NativeDirector::new(plan(&other, "b"), keys(), born(20), later));
     world.perform(1);
     world.pass(3000);
     assert_eq!(hears_us(&mut world, 0)[1..], [None, Some(true)]);
@@ -728,18 +746,18 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
 }
 
 #[test]
-fn frames_that_are_not_ours_are_counted_by_name_and_said_in_few_lines() {
+fn frames_that_are_not_ours_are_counted_by_name_and_logged_in_few_lines() {
     let mut world = World::new(TOML);
     world.pass(5000);
     drop(world.take_notes(0));
-    let members = |names: &[&str]| Members::new(names.iter().map(ToString::to_string));
+    let members = |names: &[&str]| MemberTable::new(names.iter().map(ToString::to_string));
     let wire = |cluster: &str, me: u8, names: &[&str]| {
         Wire::new(cluster, members(names), MemberIndex(me), 99, Duration::from_secs(1))
     };
     let stranger = Keys::new(0, vec![key(0, "another")]).unwrap();
     let bytes = |wire: &mut Wire, keys: &Keys| {
-        let word = Word::AskMeaning;
-        wire.write(1, To::All, &word, &Reach::default())[0].bytes(keys)
+        let word = NativeMessage::AskSettings;
+        wire.write(1, Receivers::All, &word, &Reach::default())[0].bytes(keys)
     };
     let ours = ["a", "b", "w"];
     for n in 0..100 {
@@ -823,23 +841,23 @@ fn a_member_without_a_common_protocol_is_refused_with_a_line() {
     world.machines[1].director = None;
     world.pass(2000);
     let plan = plan(TOML, "b");
-    let mut wire = Wire::new("test", Members::of(&plan), MemberIndex(1), 50, Duration::from_secs(1));
-    let mut node = Node::new(
+    let mut wire = Wire::new("test", MemberTable::of(&plan), MemberIndex(1), 50, Duration::from_secs(1));
+    let mut node = NativeNode::new(
         Arc::clone(&plan),
-        node::Identity { generation: 50, ledger: None, stuck: vec![], seed: 1 },
+        node::NodeIdentity { generation: 50, ledger: None, stop_failed: vec![], seed: 1 },
         Instant::ZERO,
     );
-    let words: Vec<Word> = core::iter::from_fn(|| node.poll())
+    let words: Vec<NativeMessage> = core::iter::from_fn(|| node.poll())
         .filter_map(|action| match action {
-            node::Action::Send { word, .. } => Some(word),
+            node::NodeAction::Send { word, .. } => Some(word),
             _ => None,
         })
         .collect();
-    assert!(matches!(words[..], [Word::Beat(_), ..]) && words.len() > 1, "{words:?}");
+    assert!(matches!(words[..], [NativeMessage::Beat(_), ..]) && words.len() > 1, "{words:?}");
     let mut say = |world: &mut World, lowest, highest| {
         for word in &words {
             let reach = Reach { versions: Versions { lowest, highest }, ..Reach::default() };
-            for frame in wire.write(1, To::All, word, &reach) {
+            for frame in wire.write(1, Receivers::All, word, &reach) {
                 let bytes = frame.bytes(&keys());
                 world.handle(
                     0,
@@ -869,7 +887,7 @@ fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
     world.handle(1, Event::Order { id: OrderId(7), order: Order::Leave });
     assert!(world.machines[1].left);
     assert!(matches!(&world.machines[1].answers[..], [Answer::Done(_)]), "{:?}", world.machines[1].answers);
-    let heard: Vec<(MemberIndex, Heard)> = world.machines[1].remembered.clone().into_iter().collect();
+    let heard: Vec<(MemberIndex, LastHeard)> = world.machines[1].remembered.clone().into_iter().collect();
     assert_eq!(heard.len(), 2);
     let tape: Vec<(LinkIndex, Arc<[u8]>)> = world
         .tape
@@ -878,9 +896,9 @@ fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
         .map(|(_, link, bytes)| (*link, Arc::clone(bytes)))
         .collect();
     assert!(tape.len() > 30);
-    let replay = |heard: Vec<(MemberIndex, Heard)>| {
-        let identity = Identity { heard, ..identity(50) };
-        let mut director = Director::new(plan(TOML, "b"), keys(), identity, now(world.millis));
+    let replay = |heard: Vec<(MemberIndex, LastHeard)>| {
+        let identity = NativeIdentity { heard, ..identity(50) };
+        let mut director = NativeDirector::new(plan(TOML, "b"), keys(), identity, now(world.millis));
         let from = Source::Udp(address(0));
         for (_, bytes) in tape.iter().filter(|(link, _)| link.0 < 2) {
             director.handle(now(world.millis), Event::Frame { link: LinkIndex(0), from, bytes });
@@ -901,9 +919,10 @@ fn a_witness_with_a_key_of_its_own_speaks_for_itself_alone() {
     assert_eq!(world.owner(), Some(0));
     let plan = plan(TOML, "w");
     let witness = world.director(2).witness_keys[0].clone().unwrap();
-    let mut as_node = Wire::new("test", Members::of(&plan), MemberIndex(1), 99, Duration::from_secs(1));
+    let mut as_node = Wire::new("test", MemberTable::of(&plan), MemberIndex(1), 99, Duration::from_secs(1));
     let mut hear = |link, keys: &Keys| {
-        let bytes = as_node.write(1, To::All, &Word::AskMeaning, &Reach::default())[0].bytes(keys);
+        let bytes =
+            as_node.write(1, Receivers::All, &NativeMessage::AskSettings, &Reach::default())[0].bytes(keys);
         world.handle(0, Event::Frame { link: LinkIndex(link), from: Source::Udp(address(2)), bytes: &bytes });
         let now = now(world.millis);
         world.director(0).status(now).frames.refused
@@ -938,7 +957,7 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
     world.machines[0].answers.clear();
     let nobody = NodeIndex(2);
     let refused = [
-        Order::Renew,
+        Order::Reload,
         Order::Standby(crate::model::holding::Holding::All),
         native(NativeOrder::Move(GroupIndex(1), None), 0),
         native(NativeOrder::Freeze(GroupIndex(1), true), 0),
@@ -963,7 +982,7 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
 }
 
 #[test]
-fn a_new_life_says_of_pins_what_holds_and_not_what_is_over() {
+fn a_restarted_node_logs_the_pins_that_hold_and_not_those_that_are_over() {
     let mut world = World::new(TOML);
     world.pass(4000);
     let order = |world: &mut World, order| {
@@ -1006,7 +1025,7 @@ fn status_says_why_a_group_has_no_owner() {
     while world.owner().is_none() {
         world.pass(1);
         for (member, said) in said.iter_mut().enumerate() {
-            said.extend(world.unowned(member));
+            said.extend(world.blocked(member));
             said.dedup();
         }
     }
@@ -1021,22 +1040,22 @@ fn status_says_why_a_group_has_no_owner() {
     );
     assert_eq!((&b[0], b.last().unwrap().as_str()), (&a[0], "web: it is the turn of a"));
     world.pass(1000);
-    assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
+    assert_eq!((world.blocked(0), world.blocked(1)), (vec![], vec![]));
     // The owner dies while its group is frozen.
     order(&mut world, 0, NativeOrder::Freeze(GroupIndex(0), true));
     world.pass(100);
     world.machines[0].director = None;
     world.pass(3000);
-    assert_eq!(world.unowned(1), ["web: web is frozen"]);
+    assert_eq!(world.blocked(1), ["web: web is frozen"]);
     order(&mut world, 1, NativeOrder::Maintenance(true));
-    assert_eq!(world.unowned(1), ["web: maintenance: nothing is claimed"]);
+    assert_eq!(world.blocked(1), ["web: maintenance: nothing is claimed"]);
     order(&mut world, 1, NativeOrder::Maintenance(false));
     order(&mut world, 1, NativeOrder::Freeze(GroupIndex(0), false));
     world.pass(1000);
-    assert_eq!((world.owner(), world.unowned(1)), (Some(1), vec![]));
+    assert_eq!((world.owner(), world.blocked(1)), (Some(1), vec![]));
     world.machines[2].director = None;
     world.pass(3000);
-    assert_eq!(world.unowned(1), ["web: no majority of the voters hears this node"]);
+    assert_eq!(world.blocked(1), ["web: no majority of the voters hears this node"]);
 }
 
 #[test]
@@ -1068,7 +1087,7 @@ fn status_says_what_hinders_each_candidate() {
     let mut world = World::new(&format!("{TOML}{apart}"));
     world.pass(5000);
     let met = "log: no node may have it now: a has db, which must not meet it".to_string();
-    assert_eq!((world.unowned(0), world.unowned(1)), (vec![met.clone()], vec![met]));
+    assert_eq!((world.blocked(0), world.blocked(1)), (vec![met.clone()], vec![met]));
 
     // The only candidate of a group dies. A second group comes after that one, and a third stays together with the
     // second.
@@ -1077,7 +1096,7 @@ fn status_says_what_hinders_each_candidate() {
     let toml = format!("{TOML}{after}");
     let mut world = World::new(&toml);
     world.pass(5000);
-    assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
+    assert_eq!((world.blocked(0), world.blocked(1)), (vec![], vec![]));
     world.machines[0].director = None;
     world.pass(3000);
     let orphans = [
@@ -1085,7 +1104,7 @@ fn status_says_what_hinders_each_candidate() {
         "db: no node may have it now: a is silent",
         "web: it is for whoever owns cache, with which it stays together",
     ];
-    assert_eq!(world.unowned(1), orphans);
+    assert_eq!(world.blocked(1), orphans);
 
     // It fails on its only candidate.
     let mut world = World::new(&toml);
@@ -1094,9 +1113,9 @@ fn status_says_what_hinders_each_candidate() {
     let failed = "db: no node may have it now: a could not run db (`locum online` there lets it try again)"
         .to_string();
     assert!(
-        world.unowned(0).contains(&failed) && world.unowned(1).contains(&failed),
+        world.blocked(0).contains(&failed) && world.blocked(1).contains(&failed),
         "{:?}",
-        world.unowned(0)
+        world.blocked(0)
     );
 
     let mut world = World::new(&toml);
@@ -1105,9 +1124,9 @@ fn status_says_what_hinders_each_candidate() {
     world.pass(5000);
     let standby = "db: no node may have it now: a is on standby or leaves".to_string();
     assert!(
-        world.unowned(0).contains(&standby) && world.unowned(1).contains(&standby),
+        world.blocked(0).contains(&standby) && world.blocked(1).contains(&standby),
         "{:?}",
-        world.unowned(1)
+        world.blocked(1)
     );
 }
 
@@ -1161,7 +1180,8 @@ fn a_refused_move_says_what_hinders_the_node() {
 fn a_file_that_differs_is_shown_line_by_line_and_its_links_are_not_tested() {
     let mut world = World::new(TOML);
     let other = TOML.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
-    world.machines[1].director = Some(Director::new(plan(&other, "b"), keys(), identity(20), now(1000)));
+    world.machines[1].director =
+        Some(NativeDirector::new(plan(&other, "b"), keys(), identity(20), now(1000)));
     world.perform(1);
     // The first answer is lost.
     world.cuts.extend([(1, 0, 0), (1, 0, 1)]);
@@ -1175,8 +1195,8 @@ fn a_file_that_differs_is_shown_line_by_line_and_its_links_are_not_tested() {
     let [difference] = &b.differences[..] else { panic!("{:?}", b.differences) };
     assert!(difference.name.contains("failback"), "{difference:?}");
     assert_ne!(difference.ours, difference.theirs);
-    assert_eq!(world.ways(0, 1), [Way::Untested; 2]);
-    assert_eq!(world.ways(0, 2), [Way::Both]);
+    assert_eq!(world.directions(0, 1), [LinkDirections::Untested; 2]);
+    assert_eq!(world.directions(0, 2), [LinkDirections::Both]);
     assert_eq!(world.owner(), Some(0));
 }
 
@@ -1207,7 +1227,7 @@ proptest! {
             turned[place] ^= 1 << bit;
             damaged.extend([turned, bytes[..place].to_vec(), [&bytes[..place], &garbage[..]].concat()]);
         }
-        let seen = |director: &Director| {
+        let seen = |director: &NativeDirector| {
             format!("{:?} {:?} {:?} {:?}", director.node, director.wire, director.links, director.standby)
         };
         let now = now(world.millis);

@@ -4,9 +4,9 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Action, GateLease, GroupIndex, Instant, Node};
+use super::{GateLease, GroupIndex, Instant, NativeNode, NodeAction};
 use crate::{
-    claims::{Envelope, Held, Message},
+    claims::{ClaimMessage, Envelope, HeldClaim},
     model::{
         breakage::{self, Breakage},
         claim::Ballot,
@@ -29,7 +29,7 @@ pub(super) struct Announced {
     again: BTreeMap<GroupIndex, Instant>,
 }
 
-impl Node {
+impl NativeNode {
     /// Announces a claim when the group's gate has its lease: once for each ballot that opens it.
     pub(super) fn announce_new(&mut self, group: GroupIndex) {
         let Some(&Some(GateLease { ballot, .. })) = self.gates.get(&group) else { return };
@@ -55,9 +55,9 @@ impl Node {
     /// No proof of our own ballot is ever sent: with it anybody could shut our gate.
     fn announce(&mut self, group: GroupIndex, ballot: Ballot) {
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
-        let Some(Held { claim, .. }) = held.filter(|held| held.claim.ballot == ballot) else { return };
+        let Some(HeldClaim { claim, .. }) = held.filter(|held| held.claim.ballot == ballot) else { return };
         let earlier = claim.unproved.iter().filter(|entry| entry.node != self.me);
-        let ended = earlier.map(|entry| Action::Announce { group, ballot, ended: entry.ballot });
+        let ended = earlier.map(|entry| NodeAction::Announce { group, ballot, ended: entry.ballot });
         self.announcements.extend(ended);
     }
 
@@ -68,7 +68,7 @@ impl Node {
             return;
         }
         let proposals = envelopes.iter().filter_map(|envelope| match &envelope.message {
-            Message::Propose(_, list) => Some(list),
+            ClaimMessage::Propose(_, list) => Some(list),
             _ => None,
         });
         for (id, claim) in proposals.flatten() {
@@ -103,6 +103,6 @@ impl Node {
 
     fn tell_expected(&mut self, group: GroupIndex) {
         let ballots = self.expected.get(&group).cloned().unwrap_or_default();
-        self.out.push_back(Action::Expect { group, ballots });
+        self.out.push_back(NodeAction::Expect { group, ballots });
     }
 }

@@ -1,14 +1,14 @@
 //! What the director's report reads from a node.
 
-use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
+use super::{GateLease, GossipState, GroupIndex, Instant, MemberIndex, NativeNode, NodePeer, NodeView};
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
-    claims::Held,
+    claims::HeldClaim,
     group::Groups,
     liveness::{Liveness, Watch},
     model::{claim::Ballot, settings},
-    native::{board::HeldDown, ownership::Ownership},
+    native::{gossip::HeldDown, ownership::Ownership},
 };
 
 /// What this node knows of another member.
@@ -19,34 +19,34 @@ pub(in crate::native) struct PeerView<'a> {
     pub generation: u64,
     pub standby: bool,
     pub unable: &'a BTreeSet<GroupIndex>,
-    pub cut: &'a BTreeSet<GroupIndex>,
+    pub unreachable: &'a BTreeSet<GroupIndex>,
     /// Its canonical settings differ from ours.
     pub differs: bool,
-    pub differences: &'a [settings::Difference],
+    pub differences: &'a [settings::SettingDifference],
     /// Its lease differs from ours.
     pub refused: bool,
 }
 
 /// Who owns a group, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::native) struct Owner {
+pub(in crate::native) struct KnownOwner {
     pub member: MemberIndex,
     /// The ballot of its claim as it stands now.
     pub ballot: Ballot,
 }
 
-impl Node {
+impl NativeNode {
     pub(in crate::native) fn peer(&self, member: MemberIndex) -> Option<PeerView<'_>> {
-        let index = member.place();
-        let Peer { watch, generation, config, refused, differences, .. } =
+        let index = member.index();
+        let NodePeer { watch, generation, config, refused, differences, .. } =
             self.peers.get(index).filter(|_| member != self.me)?;
-        let NodeView { standby, unable, cut, .. } = self.views.get(index)?;
+        let NodeView { standby, unable, unreachable: cut, .. } = self.views.get(index)?;
         Some(PeerView {
             watch,
             generation: *generation,
             standby: *standby,
             unable,
-            cut,
+            unreachable: cut,
             differs: index < self.plan.nodes.len() && config.is_some_and(|config| config != self.config),
             differences,
             refused: *refused,
@@ -67,20 +67,20 @@ impl Node {
     }
 
     /// The groups that clients could not reach on this node.
-    pub(in crate::native) fn cut(&self) -> Vec<GroupIndex> {
-        self.services.cut()
+    pub(in crate::native) fn unreachable_groups(&self) -> Vec<GroupIndex> {
+        self.services.unreachable()
     }
 
     /// The gossip state as this node knows it: pins and moves by failure.
     #[must_use]
-    pub const fn board(&self) -> &Board {
-        &self.board
+    pub const fn gossip(&self) -> &GossipState {
+        &self.gossip
     }
 
     /// Whether a group is held because failures have moved it too often, for how long already, and until when.
     #[must_use]
     pub fn held_down(&self, now: Instant, group: GroupIndex) -> Option<HeldDown> {
-        self.board.held_down(now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
+        self.gossip.held_down(now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
     }
 
     pub(in crate::native) const fn groups(&self) -> &Groups {
@@ -96,15 +96,15 @@ impl Node {
         self.gates.get(&group).copied().flatten()
     }
 
-    pub(in crate::native) fn held(&self, now: Instant, group: GroupIndex) -> Option<&Held> {
+    pub(in crate::native) fn held(&self, now: Instant, group: GroupIndex) -> Option<&HeldClaim> {
         self.member.claimant()?.held(now, self.ids[group.0])
     }
 
     /// The owner of a group: this member if it holds the claim; else a living node that lists the claim; else the node
     /// that our own vote is granted to.
-    pub(in crate::native) fn owner(&self, now: Instant, group: GroupIndex) -> Option<Owner> {
+    pub(in crate::native) fn owner(&self, now: Instant, group: GroupIndex) -> Option<KnownOwner> {
         if let Some(held) = self.held(now, group) {
-            return Some(Owner { member: self.me, ballot: held.claim.ballot });
+            return Some(KnownOwner { member: self.me, ballot: held.claim.ballot });
         }
         let id = self.ids[group.0];
         let says = self.member.owner_elsewhere(id).filter(|claim| self.hears(claim.owner()));
@@ -112,7 +112,7 @@ impl Node {
             let (claim, until) = self.member.voter()?.holder(id)?;
             (until > now && claim.owner() != self.me).then_some(claim)
         };
-        says.or_else(granted).map(|claim| Owner { member: claim.owner(), ballot: claim.ballot })
+        says.or_else(granted).map(|claim| KnownOwner { member: claim.owner(), ballot: claim.ballot })
     }
 
     /// Until when our own vote keeps others from a group that is granted to another node.

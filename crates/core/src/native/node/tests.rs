@@ -18,35 +18,35 @@ fn costs_of_a_start(groups: usize) -> (usize, usize) {
     }
     let checked = locum_toml::check(toml.as_bytes(), "a");
     let plan = Arc::new(checked.plan.unwrap_or_else(|| panic!("{:#?}", checked.diags)));
-    let ledger = Durable { ceiling: 1, set: plan.voter_set(), ..Durable::default() };
-    let identity = Identity { generation: 1, ledger: Some(ledger), stuck: Vec::new(), seed: 1 };
-    let mut node = Node::new(plan, identity, Instant::ZERO);
+    let ledger = DurableState { ceiling: 1, set: plan.voter_set(), ..DurableState::default() };
+    let identity = NodeIdentity { generation: 1, ledger: Some(ledger), stop_failed: Vec::new(), seed: 1 };
+    let mut node = NativeNode::new(plan, identity, Instant::ZERO);
     let (mut pending, mut is_written) = (VecDeque::new(), false);
     let (mut operations, mut looks, mut gathered, mut millis) = (0, 0, 0, 0);
-    while (0..groups).any(|group| node.phase(GroupIndex(group)) != Phase::Running) {
+    while (0..groups).any(|group| node.phase(GroupIndex(group)) != GroupPhase::Running) {
         while let Some(action) = node.poll() {
             match action {
-                Action::Hands(action::Action::Run { ticket, operation, .. }) => {
+                NodeAction::Hands(action::Action::Run { ticket, operation, .. }) => {
                     pending.push_back((ticket, operation));
                 }
-                Action::Hands(action::Action::Write(_)) => is_written = true,
+                NodeAction::Hands(action::Action::Write(_)) => is_written = true,
                 _ => {}
             }
         }
         let now = Instant::from_millis(millis);
         if core::mem::take(&mut is_written) {
-            node.handle(now, Event::Written { ok: true });
+            node.handle(now, NodeEvent::Written { ok: true });
         } else if let Some((ticket, operation)) = pending.pop_front() {
             let before = (node.ownership.looked, node.ownership.gathered);
             let outcome = if operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok };
-            node.handle(now, Event::Done { ticket, outcome });
+            node.handle(now, NodeEvent::Done { ticket, outcome });
             looks += node.ownership.looked - before.0;
             gathered += node.ownership.gathered - before.1;
             operations += 1;
         } else {
             millis += 10;
             assert!(millis < 60_000, "not all of them run");
-            node.handle(now, Event::Tick);
+            node.handle(now, NodeEvent::Tick);
         }
     }
     (looks.div_ceil(operations), gathered)
@@ -75,8 +75,8 @@ fn gates_are_shut_right_before_the_stops_of_their_addresses() {
     }
     let checked = locum_toml::check(toml.as_bytes(), "a");
     let plan = Arc::new(checked.plan.unwrap_or_else(|| panic!("{:#?}", checked.diags)));
-    let identity = Identity { generation: 1, ledger: None, stuck: Vec::new(), seed: 1 };
-    let mut node = Node::new(plan, identity, Instant::ZERO);
+    let identity = NodeIdentity { generation: 1, ledger: None, stop_failed: Vec::new(), seed: 1 };
+    let mut node = NativeNode::new(plan, identity, Instant::ZERO);
     let lease = Some(GateLease {
         until: Instant::from_millis(9),
         sent: Instant::ZERO,

@@ -7,7 +7,13 @@ use super::*;
 impl Ownership {
     /// Hands a group of ours to a node, or with `None` to the best one. Waits for the node if it cannot take the group
     /// yet.
-    pub fn give(&mut self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>, order: Option<Asker>) {
+    pub fn give(
+        &mut self,
+        view: &NativeView<'_>,
+        group: GroupIndex,
+        to: Option<NodeIndex>,
+        order: Option<Asker>,
+    ) {
         self.rank(view);
         let name = &view.plan.groups[group.0].name;
         if let Err(reason) = self.may_give(view, group, to) {
@@ -27,7 +33,7 @@ impl Ownership {
     /// The node that could take the group now: `to`, or with `None` the best one. The error says why no node could.
     pub(super) fn taker(
         &self,
-        view: &View<'_>,
+        view: &NativeView<'_>,
         group: GroupIndex,
         to: Option<NodeIndex>,
     ) -> Result<NodeIndex, String> {
@@ -45,7 +51,12 @@ impl Ownership {
     }
 
     /// Why a group must not be handed over to a node yet.
-    pub(super) fn unready(&self, view: &View<'_>, group: GroupIndex, node: NodeIndex) -> Option<String> {
+    pub(super) fn unready(
+        &self,
+        view: &NativeView<'_>,
+        group: GroupIndex,
+        node: NodeIndex,
+    ) -> Option<String> {
         let name = &view.plan.nodes[node.0].name;
         if breakage::is(Breakage::TakerNotAsked) {
             return None;
@@ -56,11 +67,11 @@ impl Ownership {
             ));
         }
         // If clients reach the group on neither node, a person may have a reason to move it.
-        let is_worse = self.is_cut(group, node) && !self.is_cut(group, view.me);
+        let is_worse = self.is_unreachable(group, node) && !self.is_unreachable(group, view.me);
         is_worse.then(|| format!("clients would not reach it on {name}: an interface there carries nothing"))
     }
 
-    pub(super) fn wait_for_taker(&mut self, view: &View<'_>, group: GroupIndex, wish: Wish) {
+    pub(super) fn wait_for_taker(&mut self, view: &NativeView<'_>, group: GroupIndex, wish: Wish) {
         let wait = TAKER_WAIT.max(view.plan.timing.mute * 2);
         let text = format!("is to be handed over and waits at most {} s: {}", wait.as_secs(), wish.why);
         self.note(Level::Info, Some(group), text);
@@ -75,7 +86,7 @@ impl Ownership {
     }
 
     /// Looks at a handover that waits: whether a node can take the group now. Returns when to look again.
-    pub(super) fn look_at_wish(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+    pub(super) fn look_at_wish(&mut self, view: &NativeView<'_>, group: GroupIndex) -> Option<Instant> {
         let Wish { to, order, since, until, .. } = self.desks[group.0].wish.take()?;
         if order.is_none() && !self.is_standby() {
             return None;
@@ -111,7 +122,13 @@ impl Ownership {
         Some((why, *since, *until))
     }
 
-    pub(super) fn refuse(&mut self, view: &View<'_>, group: GroupIndex, order: Option<Asker>, why: &str) {
+    pub(super) fn refuse(
+        &mut self,
+        view: &NativeView<'_>,
+        group: GroupIndex,
+        order: Option<Asker>,
+        why: &str,
+    ) {
         if let Some(order) = order {
             let name = &view.plan.groups[group.0].name;
             self.answer(order, Answer::Refused(format!("{name}: {why}")));
@@ -119,7 +136,7 @@ impl Ownership {
     }
 
     /// Begins to hand over the group's family, as far as it is ours.
-    pub(super) fn hand_over(&mut self, view: &View<'_>, group: GroupIndex, giving: Giving) {
+    pub(super) fn hand_over(&mut self, view: &NativeView<'_>, group: GroupIndex, giving: Giving) {
         self.touch(group);
         let family = Arc::clone(&self.families[group.0]);
         // No other node may run the whole family, so its other groups stay.
@@ -134,7 +151,7 @@ impl Ownership {
                 desk.giving = Some(Giving { order, ..giving.clone() });
                 self.note(Level::Info, Some(member), "is being handed over".into());
                 if !view.at_rest(member) {
-                    self.steps.push_back(Step::Stop(member));
+                    self.steps.push_back(NativeStep::Stop(member));
                 }
             }
         }
@@ -143,7 +160,7 @@ impl Ownership {
 
     pub(super) fn may_give(
         &self,
-        view: &View<'_>,
+        view: &NativeView<'_>,
         group: GroupIndex,
         to: Option<NodeIndex>,
     ) -> Result<(), String> {
@@ -168,11 +185,11 @@ impl Ownership {
             Some(to) if !view.plan.groups[group.0].candidates.contains(&to) => {
                 Err(format!("{} is none of its `nodes`", view.plan.nodes[to.0].name))
             }
-            Some(to) if !ranking.contains(&to) => Err(self.hindered(view, group, to).to_string()),
+            Some(to) if !ranking.contains(&to) => Err(self.blocked_candidate(view, group, to).to_string()),
             None if ranking.iter().all(|node| *node == view.me) => {
                 let others = view.plan.groups[group.0].candidates.iter().filter(|node| **node != view.me);
                 let why: Vec<String> =
-                    others.map(|node| self.hindered(view, group, *node).to_string()).collect();
+                    others.map(|node| self.blocked_candidate(view, group, *node).to_string()).collect();
                 Err(match &why[..] {
                     [] => "its `nodes` name no other node".into(),
                     why => format!("no other node may run it now: {}", why.join(", ")),
@@ -183,39 +200,47 @@ impl Ownership {
     }
 
     /// Why a candidate that is not in the ranking may not have the group now.
-    pub(in crate::native) fn hindered(
+    pub(in crate::native) fn blocked_candidate(
         &self,
-        view: &View<'_>,
+        view: &NativeView<'_>,
         group: GroupIndex,
         node: NodeIndex,
-    ) -> Hindered {
-        Hindered { node: view.plan.nodes[node.0].name.clone(), by: self.hindrance(view, group, node) }
+    ) -> BlockedCandidate {
+        BlockedCandidate {
+            node: view.plan.nodes[node.0].name.clone(),
+            by: self.candidate_reason(view, group, node),
+        }
     }
 
-    pub(super) fn hindrance(&self, view: &View<'_>, group: GroupIndex, node: NodeIndex) -> Hindrance {
+    pub(super) fn candidate_reason(
+        &self,
+        view: &NativeView<'_>,
+        group: GroupIndex,
+        node: NodeIndex,
+    ) -> CandidateReason {
         let name = |group: &GroupIndex| -> String { view.plan.groups[group.0].name.clone() };
         let is_me = node == view.me;
         let known = &view.nodes[node.0];
         if !is_me && !known.up {
-            return Hindrance::Silent;
+            return CandidateReason::Silent;
         }
         let is_standby = if is_me { self.is_standby() } else { known.standby };
         if is_standby {
-            return Hindrance::Standby;
+            return CandidateReason::Standby;
         }
         let is_unable = |member: &&GroupIndex| match is_me {
             true => self.is_unable(view.now, **member),
             false => known.unable.contains(*member),
         };
         if let Some(member) = self.family(group).iter().find(is_unable) {
-            return Hindrance::Unable { group: name(member) };
+            return CandidateReason::Unable { group: name(member) };
         }
         let is_there =
             |other: &GroupIndex| view.owner(*other).is_some_and(|owner| owner.node(view.me) == node);
         let kept_away = self.kept_away(view.plan, group);
         match kept_away.iter().find(|other| is_there(other)) {
-            Some(other) => Hindrance::Apart { group: name(other) },
-            None => Hindrance::Elsewhere,
+            Some(other) => CandidateReason::Apart { group: name(other) },
+            None => CandidateReason::Elsewhere,
         }
     }
 }

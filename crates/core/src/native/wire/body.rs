@@ -3,14 +3,14 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use super::item::{Fault, MEMBER_DIGITS, Reader, Sender, Writer, digits, hex, nanos};
+use super::item::{ItemFault, ItemSender, MEMBER_DIGITS, WireReader, WireWriter, digits, hex, nanos};
 use crate::{
-    claims::{self, Copied, Digest, Echo, Message, Refusal, Word as Memory},
+    claims::{self, BeatEcho, ClaimMessage, ClaimRefusal, ClaimsDigest, VoterCopy, VoterMemory as Memory},
     framing::values,
     model::{claim::GroupId, identity::MemberIndex, order::OrderId, time::Duration},
     native::{
-        board::Entry,
-        word::{BEAT_LIST_MAX, Beat, Lists, Word},
+        gossip::GossipEntry,
+        message::{BEAT_LIST_MAX, GroupLists, NativeBeat, NativeMessage},
     },
 };
 
@@ -75,62 +75,62 @@ pub(super) struct Parcel {
 pub(super) const WHOLE: [&str; 5] = ["beat", "list", "copy", "meaning", "lists"];
 
 /// The field `t`; `None` for a bare beat of claims, which has no frame of its own.
-const fn kind(word: &Word) -> Option<&'static str> {
-    Some(match word {
-        Word::Beat(_) => "beat",
-        Word::Claims(Message::Beat(_)) => return None,
-        Word::Claims(Message::Prepare(_)) => "prepare",
-        Word::Claims(Message::Promise(_)) => "promise",
-        Word::Claims(Message::Refuse(_)) => "refuse",
-        Word::Claims(Message::Propose(..)) => "propose",
-        Word::Claims(Message::Accept(_)) => "accept",
-        Word::Claims(Message::Release(_)) => "release",
-        Word::Claims(Message::Swept) => "swept",
-        Word::Claims(Message::AskList) => "ask-list",
-        Word::Claims(Message::List(_)) => "list",
-        Word::Claims(Message::Ask(_)) => "ask",
-        Word::Claims(Message::Clear(_)) => "clear",
-        Word::Claims(Message::AskCopy) => "ask-copy",
-        Word::Claims(Message::Copy(_)) => "copy",
-        Word::AskMove { .. } => "ask-move",
-        Word::MoveAnswer { .. } => "move-answer",
-        Word::AskMeaning => "ask-meaning",
-        Word::Meaning(_) => "meaning",
-        Word::Board(_) => "board",
-        Word::Lists(_) => "lists",
+const fn kind(message: &NativeMessage) -> Option<&'static str> {
+    Some(match message {
+        NativeMessage::Beat(_) => "beat",
+        NativeMessage::Claims(ClaimMessage::Beat(_)) => return None,
+        NativeMessage::Claims(ClaimMessage::Prepare(_)) => "prepare",
+        NativeMessage::Claims(ClaimMessage::Promise(_)) => "promise",
+        NativeMessage::Claims(ClaimMessage::Refuse(_)) => "refuse",
+        NativeMessage::Claims(ClaimMessage::Propose(..)) => "propose",
+        NativeMessage::Claims(ClaimMessage::Accept(_)) => "accept",
+        NativeMessage::Claims(ClaimMessage::Release(_)) => "release",
+        NativeMessage::Claims(ClaimMessage::Swept) => "swept",
+        NativeMessage::Claims(ClaimMessage::AskList) => "ask-list",
+        NativeMessage::Claims(ClaimMessage::List(_)) => "list",
+        NativeMessage::Claims(ClaimMessage::Ask(_)) => "ask",
+        NativeMessage::Claims(ClaimMessage::Clear(_)) => "clear",
+        NativeMessage::Claims(ClaimMessage::AskCopy) => "ask-copy",
+        NativeMessage::Claims(ClaimMessage::Copy(_)) => "copy",
+        NativeMessage::AskMove { .. } => "ask-move",
+        NativeMessage::MoveAnswer { .. } => "move-answer",
+        NativeMessage::AskSettings => "ask-meaning",
+        NativeMessage::Settings(_) => "meaning",
+        NativeMessage::Gossip(_) => "board",
+        NativeMessage::Lists(_) => "lists",
     })
 }
 
 /// The message as fields and a list. `reach` is used for beats only.
-pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Parcel> {
-    let kind = kind(word)?;
+pub(super) fn write(message: &NativeMessage, reach: &Reach, sender: ItemSender<'_>) -> Option<Parcel> {
+    let kind = kind(message)?;
     let mut parcel = Parcel { kind, fields: Vec::new(), items: Vec::new(), whole: WHOLE.contains(&kind) };
-    match word {
-        Word::Beat(beat) => write_beat(beat, reach, sender, &mut parcel),
-        Word::Claims(message) => write_claims(message, sender, &mut parcel),
-        Word::AskMove { order, group, to } => {
+    match message {
+        NativeMessage::Beat(beat) => write_beat(beat, reach, sender, &mut parcel),
+        NativeMessage::Claims(message) => write_claims(message, sender, &mut parcel),
+        NativeMessage::AskMove { order, group, to } => {
             parcel.fields.extend([("id", values::hex(order.0)), ("group", digest(group.0))]);
             let to = to.and_then(|to| sender.members.name(to));
             parcel.fields.extend(to.map(|name| ("to", name.into())));
         }
-        Word::MoveAnswer { order, done, text } => {
+        NativeMessage::MoveAnswer { order, done, text } => {
             let done = if *done { "yes" } else { "no" };
             parcel.fields.extend([("id", values::hex(order.0)), ("done", done.into())]);
             let text: String = shown(text).take(ANSWER_MAX).collect();
             parcel.fields.extend(Some(("text", text)).filter(|(_, text)| !text.is_empty()));
         }
-        Word::Meaning(lines) => {
+        NativeMessage::Settings(lines) => {
             parcel.items = lines
                 .iter()
                 .map(|line| shown(line).collect())
                 .filter(|line: &String| !line.is_empty())
                 .collect();
         }
-        Word::Board(entries) => {
-            parcel.items = entries.iter().map(|entry| write_entry(entry, Writer::new(sender))).collect();
+        NativeMessage::Gossip(entries) => {
+            parcel.items = entries.iter().map(|entry| write_entry(entry, WireWriter::new(sender))).collect();
         }
-        Word::Lists(lists) => write_lists(lists, sender, &mut parcel.items),
-        Word::AskMeaning => {}
+        NativeMessage::Lists(lists) => write_lists(lists, sender, &mut parcel.items),
+        NativeMessage::AskSettings => {}
     }
     Some(parcel)
 }
@@ -144,19 +144,19 @@ fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
 /// beat comes with its [`Reach`].
 pub(super) fn read<'a>(
     kind: &str,
-    fields: &Fields<'_>,
+    fields: &WireFields<'_>,
     list: &'a str,
-    sender: Sender<'a>,
-) -> Result<Option<(Word, Option<Reach>)>, Fault> {
+    sender: ItemSender<'a>,
+) -> Result<Option<(NativeMessage, Option<Reach>)>, ItemFault> {
     let lines = || list.split('\n').filter(|_| !list.is_empty());
     let word = match kind {
         "beat" => {
             let (beat, reach) = read_beat(fields, lines(), sender)?;
-            return Ok(Some((Word::Beat(beat), Some(reach))));
+            return Ok(Some((NativeMessage::Beat(beat), Some(reach))));
         }
         "ask-move" => {
-            let named = |name| sender.members.named(name).ok_or(Fault::Member);
-            Word::AskMove {
+            let named = |name| sender.members.named(name).ok_or(ItemFault::Member);
+            NativeMessage::AskMove {
                 order: OrderId(fields.hex("id")?),
                 group: GroupId(digits(fields.must("group")?, 16)?),
                 to: fields.get("to").map(named).transpose()?,
@@ -167,55 +167,54 @@ pub(super) fn read<'a>(
             let done = match fields.must("done")? {
                 "yes" => true,
                 "no" => false,
-                _ => return Err(Fault::Form),
+                _ => return Err(ItemFault::Form),
             };
             if text.chars().any(char::is_control) || text.chars().count() > ANSWER_MAX {
-                return Err(Fault::Form);
+                return Err(ItemFault::Form);
             }
-            Word::MoveAnswer { order: OrderId(fields.hex("id")?), done, text: text.into() }
+            NativeMessage::MoveAnswer { order: OrderId(fields.hex("id")?), done, text: text.into() }
         }
-        "ask-meaning" => Word::AskMeaning,
+        "ask-meaning" => NativeMessage::AskSettings,
         "meaning" => {
             if list.chars().any(|c| c.is_control() && c != '\n') || lines().any(str::is_empty) {
-                return Err(Fault::Form);
+                return Err(ItemFault::Form);
             }
-            Word::Meaning(lines().map(String::from).collect())
+            NativeMessage::Settings(lines().map(String::from).collect())
         }
         "lists" => {
-            let mut all = Lists::default();
+            let mut all = GroupLists::default();
             lines().try_for_each(|line| read_lists(line, sender, &mut all).map(drop))?;
-            Word::Lists(all)
+            NativeMessage::Lists(all)
         }
         "board" => {
-            let entries = lines().map(|line| read_entry(Reader::new(sender, line)));
-            Word::Board(entries.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+            let entries = lines().map(|line| read_entry(WireReader::new(sender, line)));
+            NativeMessage::Gossip(entries.filter_map(Result::transpose).collect::<Result<_, _>>()?)
         }
         _ => {
-            return Ok(
-                read_claims(kind, fields, lines(), sender)?.map(|message| (Word::Claims(message), None))
-            );
+            return Ok(read_claims(kind, fields, lines(), sender)?
+                .map(|message| (NativeMessage::Claims(message), None)));
         }
     };
     Ok(Some((word, None)))
 }
 
 /// The fields of a frame or of a list that was put together, by name.
-pub(super) struct Fields<'a>(pub &'a BTreeMap<String, String>);
+pub(super) struct WireFields<'a>(pub &'a BTreeMap<String, String>);
 
-impl Fields<'_> {
+impl WireFields<'_> {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(super) fn must(&self, name: &str) -> Result<&str, Fault> {
-        self.get(name).ok_or(Fault::Form)
+    pub(super) fn must(&self, name: &str) -> Result<&str, ItemFault> {
+        self.get(name).ok_or(ItemFault::Form)
     }
 
-    pub(super) fn hex(&self, name: &str) -> Result<u64, Fault> {
+    pub(super) fn hex(&self, name: &str) -> Result<u64, ItemFault> {
         hex(self.must(name)?)
     }
 
-    fn time(&self, name: &str) -> Result<Duration, Fault> {
+    fn time(&self, name: &str) -> Result<Duration, ItemFault> {
         self.hex(name).map(Duration::from_nanos)
     }
 }
@@ -227,8 +226,8 @@ pub(super) fn digest(number: u64) -> String {
 
 // ---- beats -----------------------------------------------------------------
 
-fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parcel) {
-    let Beat { claims, config, board, standby, waits, lists } = beat;
+fn write_beat(beat: &NativeBeat, reach: &Reach, sender: ItemSender<'_>, parcel: &mut Parcel) {
+    let NativeBeat { claims, config, gossip: board, standby, waits, lists } = beat;
     let Reach { versions, hears } = reach;
     let mut field = |name, value| parcel.fields.push((name, value));
     field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
@@ -236,8 +235,8 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     field("beat", values::hex(claims.sequence));
     field("claims", digest(claims.digest.0));
     field("lease", values::hex(nanos(claims.lease)));
-    field("word", memory_text(claims.word).into());
-    if *board != Digest::default() {
+    field("word", memory_text(claims.memory).into());
+    if *board != ClaimsDigest::default() {
         field("board", digest(board.0));
     }
     let flags = [(*standby, STANDBY), (*waits, WAITS), (lists.is_none(), APART)];
@@ -246,13 +245,13 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
         field("is", flags.join(" "));
     }
     for (of, echo) in &claims.echoes {
-        let Echo { generation, sequence, granted, disputed } = echo;
+        let BeatEcho { generation, sequence, granted, disputed } = echo;
         let granted = if *granted { '+' } else { '-' };
         let links = hears.get(of).map(|links| values::hex((*links).into())).unwrap_or_default();
         let heard = alloc::format!("{sequence:x}{granted}{links}");
-        parcel.items.push(Writer::new(sender).member(Some(*of)).hex(*generation).word(&heard).end());
+        parcel.items.push(WireWriter::new(sender).member(Some(*of)).hex(*generation).word(&heard).end());
         for (group, ballot) in disputed {
-            let item = Writer::new(sender).word("!").member(Some(*of)).group(*group).ballot(*ballot);
+            let item = WireWriter::new(sender).word("!").member(Some(*of)).group(*group).ballot(*ballot);
             parcel.items.push(item.end());
         }
     }
@@ -262,11 +261,11 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     for (of, links) in not_echoed {
         match place(*of).filter(|_| sender.members.is_node(*of)) {
             Some(place) => *by_links.entry(*links).or_default() |= place,
-            None => parcel.items.push(Writer::new(sender).member(Some(*of)).hex((*links).into()).end()),
+            None => parcel.items.push(WireWriter::new(sender).member(Some(*of)).hex((*links).into()).end()),
         }
     }
     for (links, nodes) in by_links {
-        parcel.items.push(Writer::new(sender).word(HEARS).hex(links.into()).hex(nodes).end());
+        parcel.items.push(WireWriter::new(sender).word(HEARS).hex(links.into()).hex(nodes).end());
     }
     if let Some(lists) = lists {
         write_lists(lists, sender, &mut parcel.items);
@@ -280,9 +279,13 @@ fn place(node: MemberIndex) -> Option<u64> {
 
 /// Reads an item of nodes by their places. Places of nodes that we do not have come from another configuration and mean
 /// nothing here.
-fn read_places(words: &str, sender: Sender<'_>, hears: &mut BTreeMap<MemberIndex, u32>) -> Result<(), Fault> {
-    let mut item = Reader::new(sender, words);
-    let links = u32::try_from(item.hex()?).map_err(|_| Fault::Form)?;
+fn read_places(
+    words: &str,
+    sender: ItemSender<'_>,
+    hears: &mut BTreeMap<MemberIndex, u32>,
+) -> Result<(), ItemFault> {
+    let mut item = WireReader::new(sender, words);
+    let links = u32::try_from(item.hex()?).map_err(|_| ItemFault::Form)?;
     let nodes = item.hex()?;
     let is_there = |node: &MemberIndex| {
         sender.members.is_node(*node) && place(*node).is_some_and(|place| nodes & place != 0)
@@ -291,64 +294,64 @@ fn read_places(words: &str, sender: Sender<'_>, hears: &mut BTreeMap<MemberIndex
     item.end(())
 }
 
-fn write_lists(lists: &Lists, sender: Sender<'_>, items: &mut Vec<String>) {
-    let Lists { starting, unable, cut } = lists;
+fn write_lists(lists: &GroupLists, sender: ItemSender<'_>, items: &mut Vec<String>) {
+    let GroupLists { starting, unable, unreachable: cut } = lists;
     for (word, groups) in [(STARTING, starting), (UNABLE, unable), (CUT, cut)] {
         for groups in groups.chunks(BEAT_LIST_MAX) {
-            let item = Writer::new(sender).word(word);
+            let item = WireWriter::new(sender).word(word);
             items.push(groups.iter().fold(item, |item, group| item.group(*group)).end());
         }
     }
 }
 
 /// Reads an item of the lists; returns `false` if it is another kind of item.
-fn read_lists(line: &str, sender: Sender<'_>, lists: &mut Lists) -> Result<bool, Fault> {
-    let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
+fn read_lists(line: &str, sender: ItemSender<'_>, lists: &mut GroupLists) -> Result<bool, ItemFault> {
+    let (first, rest) = line.split_once(' ').ok_or(ItemFault::Form)?;
     let list = match first {
         STARTING => &mut lists.starting,
         UNABLE => &mut lists.unable,
-        CUT => &mut lists.cut,
+        CUT => &mut lists.unreachable,
         _ => return Ok(false),
     };
     for word in rest.split(' ') {
-        list.push(Reader::new(sender, word).group()?);
+        list.push(WireReader::new(sender, word).group()?);
     }
     Ok(true)
 }
 
 fn read_beat<'a>(
-    fields: &Fields<'_>,
+    fields: &WireFields<'_>,
     items: impl Iterator<Item = &'a str>,
-    sender: Sender<'_>,
-) -> Result<(Beat, Reach), Fault> {
-    let (lowest, highest) = fields.must("v")?.split_once('-').ok_or(Fault::Form)?;
-    let version = |word| u32::try_from(hex(word)?).map_err(|_| Fault::Form);
+    sender: ItemSender<'_>,
+) -> Result<(NativeBeat, Reach), ItemFault> {
+    let (lowest, highest) = fields.must("v")?.split_once('-').ok_or(ItemFault::Form)?;
+    let version = |word| u32::try_from(hex(word)?).map_err(|_| ItemFault::Form);
     let versions = Versions { lowest: version(lowest)?, highest: version(highest)? };
     let mut reach = Reach { versions, hears: BTreeMap::new() };
     let is = |sought| fields.get("is").is_some_and(|flags| flags.split(' ').any(|flag| flag == sought));
-    let mut beat = Beat {
-        claims: claims::Beat {
+    let mut beat = NativeBeat {
+        claims: claims::ClaimBeat {
             sequence: fields.hex("beat")?,
-            digest: Digest(digits(fields.must("claims")?, 16)?),
+            digest: ClaimsDigest(digits(fields.must("claims")?, 16)?),
             lease: fields.time("lease")?,
-            word: read_memory(fields.must("word")?)?,
+            memory: read_memory(fields.must("word")?)?,
             echoes: Vec::new(),
         },
         config: digits(fields.must("cfg")?, 16)?,
-        board: Digest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
+        gossip: ClaimsDigest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
         // Unknown flags come from a later version and are ignored.
         standby: is(STANDBY),
         waits: is(WAITS),
         lists: None,
     };
-    let mut lists = Lists::default();
+    let mut lists = GroupLists::default();
     for line in items {
         if read_lists(line, sender, &mut lists)? {
             continue;
         }
         match read_beat_item(line, sender, &mut beat, &mut reach) {
             // The sender's configuration has a member that ours lacks: what it heard of that one is not for us.
-            Ok(()) | Err(Fault::Member) => {}
+            Ok(()) | Err(ItemFault::Member) => {}
             Err(fault) => return Err(fault),
         }
     }
@@ -356,8 +359,13 @@ fn read_beat<'a>(
     Ok((beat, reach))
 }
 
-fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut Reach) -> Result<(), Fault> {
-    let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
+fn read_beat_item(
+    line: &str,
+    sender: ItemSender<'_>,
+    beat: &mut NativeBeat,
+    reach: &mut Reach,
+) -> Result<(), ItemFault> {
+    let (first, rest) = line.split_once(' ').ok_or(ItemFault::Form)?;
     match first {
         "!" => return read_dispute(rest, sender, &mut beat.claims.echoes),
         HEARS => return read_places(rest, sender, &mut reach.hears),
@@ -367,31 +375,35 @@ fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut R
         }
         _ => {}
     }
-    let mut item = Reader::new(sender, line);
-    let of = item.member()?.ok_or(Fault::Form)?;
+    let mut item = WireReader::new(sender, line);
+    let of = item.member()?.ok_or(ItemFault::Form)?;
     let first = item.hex()?;
     let mut hears = |links: u64| u32::try_from(links).map(|links| reach.hears.insert(of, links));
     let Some(heard) = item.next() else {
-        hears(first).map_err(|_| Fault::Form)?;
+        hears(first).map_err(|_| ItemFault::Form)?;
         return Ok(());
     };
-    let at = heard.find(['+', '-']).ok_or(Fault::Form)?;
+    let at = heard.find(['+', '-']).ok_or(ItemFault::Form)?;
     let (sequence, granted, links) = (&heard[..at], heard[at..].starts_with('+'), &heard[at + 1..]);
     if !links.is_empty() {
-        hears(hex(links)?).map_err(|_| Fault::Form)?;
+        hears(hex(links)?).map_err(|_| ItemFault::Form)?;
     }
     let (generation, sequence) = (first, hex(sequence)?);
-    beat.claims.echoes.push((of, Echo { generation, sequence, granted, disputed: Vec::new() }));
+    beat.claims.echoes.push((of, BeatEcho { generation, sequence, granted, disputed: Vec::new() }));
     item.end(())
 }
 
-fn read_dispute(words: &str, sender: Sender<'_>, echoes: &mut [(MemberIndex, Echo)]) -> Result<(), Fault> {
-    let mut item = Reader::new(sender, words);
-    let of = item.member()?.ok_or(Fault::Form)?;
+fn read_dispute(
+    words: &str,
+    sender: ItemSender<'_>,
+    echoes: &mut [(MemberIndex, BeatEcho)],
+) -> Result<(), ItemFault> {
+    let mut item = WireReader::new(sender, words);
+    let of = item.member()?.ok_or(ItemFault::Form)?;
     let disputed = (item.group()?, item.ballot()?);
     match echoes.last_mut() {
         Some((echoed, echo)) if *echoed == of => echo.disputed.push(disputed),
-        _ => return Err(Fault::Form),
+        _ => return Err(ItemFault::Form),
     }
     item.end(())
 }
@@ -404,9 +416,9 @@ const fn memory_text(word: Memory) -> &'static str {
     }
 }
 
-fn read_memory(text: &str) -> Result<Memory, Fault> {
+fn read_memory(text: &str) -> Result<Memory, ItemFault> {
     let words = [Memory::Blank, Memory::AllBlank, Memory::Good];
-    words.into_iter().find(|word| memory_text(*word) == text).ok_or(Fault::Form)
+    words.into_iter().find(|word| memory_text(*word) == text).ok_or(ItemFault::Form)
 }
 
 // ---- the gossip state --------------------------------------------------------
@@ -417,9 +429,9 @@ const MOVED: &str = "moved";
 /// Stands for all groups.
 const ALL: &str = "-";
 
-fn write_entry(entry: &Entry, item: Writer<'_>) -> String {
+fn write_entry(entry: &GossipEntry, item: WireWriter<'_>) -> String {
     match *entry {
-        Entry::Pin { group, number, on, user, age } => {
+        GossipEntry::Pin { group, number, on, user, age } => {
             let item = item.word(if on { PINNED } else { FREE });
             let item = match group {
                 Some(group) => item.group(group),
@@ -427,12 +439,14 @@ fn write_entry(entry: &Entry, item: Writer<'_>) -> String {
             };
             item.ballot(number).hex(user.into()).time(age).end()
         }
-        Entry::Moved { group, epoch, age } => item.word(MOVED).group(group).ballot(epoch).time(age).end(),
+        GossipEntry::Moved { group, epoch, age } => {
+            item.word(MOVED).group(group).ballot(epoch).time(age).end()
+        }
     }
 }
 
 /// Reads one entry; `None`: a kind that this version does not know.
-fn read_entry(mut item: Reader<'_>) -> Result<Option<Entry>, Fault> {
+fn read_entry(mut item: WireReader<'_>) -> Result<Option<GossipEntry>, ItemFault> {
     let kind = item.word()?;
     let entry = match kind {
         PINNED | FREE => {
@@ -441,51 +455,51 @@ fn read_entry(mut item: Reader<'_>) -> Result<Option<Entry>, Fault> {
                 word => Some(GroupId(digits(word, 16)?)),
             };
             let (number, user) = (item.ballot()?, item.hex()?);
-            let user = u32::try_from(user).map_err(|_| Fault::Form)?;
-            Entry::Pin { group, number, on: kind == PINNED, user, age: item.time()? }
+            let user = u32::try_from(user).map_err(|_| ItemFault::Form)?;
+            GossipEntry::Pin { group, number, on: kind == PINNED, user, age: item.time()? }
         }
-        MOVED => Entry::Moved { group: item.group()?, epoch: item.ballot()?, age: item.time()? },
+        MOVED => GossipEntry::Moved { group: item.group()?, epoch: item.ballot()?, age: item.time()? },
         _ if kind.bytes().all(|byte| byte.is_ascii_lowercase()) && !kind.is_empty() => return Ok(None),
-        _ => return Err(Fault::Form),
+        _ => return Err(ItemFault::Form),
     };
     item.end(Some(entry))
 }
 
 // ---- claims ----------------------------------------------------------------
 
-fn write_claims(message: &Message, sender: Sender<'_>, parcel: &mut Parcel) {
-    let new = || Writer::new(sender);
+fn write_claims(message: &ClaimMessage, sender: ItemSender<'_>, parcel: &mut Parcel) {
+    let new = || WireWriter::new(sender);
     let mut time = |name, time| parcel.fields.push((name, values::hex(nanos(time))));
     parcel.items = match message {
-        Message::Prepare(list) | Message::Ask(list) | Message::Clear(list) => {
+        ClaimMessage::Prepare(list) | ClaimMessage::Ask(list) | ClaimMessage::Clear(list) => {
             list.iter().map(|(group, ballot)| new().group(*group).ballot(*ballot).end()).collect()
         }
-        Message::Promise(list) => list
+        ClaimMessage::Promise(list) => list
             .iter()
             .map(|(group, ballot, report)| new().group(*group).ballot(*ballot).report(report).end())
             .collect(),
-        Message::Refuse(list) => list
+        ClaimMessage::Refuse(list) => list
             .iter()
-            .map(|Refusal { group, ballot, promised, wait }| {
+            .map(|ClaimRefusal { group, ballot, promised, wait }| {
                 new().group(*group).ballot(*ballot).ballot(*promised).time(*wait).end()
             })
             .collect(),
-        Message::Propose(lease, list) => {
+        ClaimMessage::Propose(lease, list) => {
             time("lease", *lease);
             list.iter().map(|(group, claim)| new().group(*group).claim(claim).end()).collect()
         }
-        Message::Accept(list) => list
+        ClaimMessage::Accept(list) => list
             .iter()
             .map(|(group, ballot, version)| new().group(*group).ballot(*ballot).hex((*version).into()).end())
             .collect(),
-        Message::Release(list) => list
+        ClaimMessage::Release(list) => list
             .iter()
             .map(|(group, claim, successor)| new().group(*group).member(*successor).claim(claim).end())
             .collect(),
-        Message::List(list) => {
+        ClaimMessage::List(list) => {
             list.iter().map(|(group, claim)| new().group(*group).claim(claim).end()).collect()
         }
-        Message::Copy(Copied { ceiling, longest_lease, groups }) => {
+        ClaimMessage::Copy(VoterCopy { ceiling, longest_lease, groups }) => {
             time("lease", *longest_lease);
             parcel.fields.push(("ceiling", values::hex(*ceiling)));
             groups
@@ -493,55 +507,57 @@ fn write_claims(message: &Message, sender: Sender<'_>, parcel: &mut Parcel) {
                 .map(|(group, promised, report)| new().group(*group).ballot(*promised).report(report).end())
                 .collect()
         }
-        Message::Beat(_) | Message::Swept | Message::AskList | Message::AskCopy => Vec::new(),
+        ClaimMessage::Beat(_) | ClaimMessage::Swept | ClaimMessage::AskList | ClaimMessage::AskCopy => {
+            Vec::new()
+        }
     };
 }
 
 fn read_claims<'a>(
     kind: &str,
-    fields: &Fields<'_>,
+    fields: &WireFields<'_>,
     lines: impl Iterator<Item = &'a str>,
-    sender: Sender<'a>,
-) -> Result<Option<Message>, Fault> {
+    sender: ItemSender<'a>,
+) -> Result<Option<ClaimMessage>, ItemFault> {
     /// Reads each item to its end.
     fn list<'a, T>(
         lines: impl Iterator<Item = &'a str>,
-        sender: Sender<'a>,
-        read: impl Fn(&mut Reader<'a>) -> Result<T, Fault>,
-    ) -> Result<Vec<T>, Fault> {
+        sender: ItemSender<'a>,
+        read: impl Fn(&mut WireReader<'a>) -> Result<T, ItemFault>,
+    ) -> Result<Vec<T>, ItemFault> {
         let one = |line| {
-            let mut item = Reader::new(sender, line);
+            let mut item = WireReader::new(sender, line);
             let value = read(&mut item)?;
             item.end(value)
         };
         lines.map(one).collect()
     }
-    let ballots = |item: &mut Reader<'_>| Ok((item.group()?, item.ballot()?));
-    let reports = |item: &mut Reader<'_>| Ok((item.group()?, item.ballot()?, item.report()?));
-    let claims = |item: &mut Reader<'_>| Ok((item.group()?, item.claim()?));
+    let ballots = |item: &mut WireReader<'_>| Ok((item.group()?, item.ballot()?));
+    let reports = |item: &mut WireReader<'_>| Ok((item.group()?, item.ballot()?, item.report()?));
+    let claims = |item: &mut WireReader<'_>| Ok((item.group()?, item.claim()?));
     Ok(Some(match kind {
-        "prepare" => Message::Prepare(list(lines, sender, ballots)?),
-        "promise" => Message::Promise(list(lines, sender, reports)?),
-        "refuse" => Message::Refuse(list(lines, sender, |item| {
+        "prepare" => ClaimMessage::Prepare(list(lines, sender, ballots)?),
+        "promise" => ClaimMessage::Promise(list(lines, sender, reports)?),
+        "refuse" => ClaimMessage::Refuse(list(lines, sender, |item| {
             let (group, ballot, promised) = (item.group()?, item.ballot()?, item.ballot()?);
-            Ok(Refusal { group, ballot, promised, wait: item.time()? })
+            Ok(ClaimRefusal { group, ballot, promised, wait: item.time()? })
         })?),
-        "propose" => Message::Propose(fields.time("lease")?, list(lines, sender, claims)?),
-        "accept" => Message::Accept(list(lines, sender, |item| {
+        "propose" => ClaimMessage::Propose(fields.time("lease")?, list(lines, sender, claims)?),
+        "accept" => ClaimMessage::Accept(list(lines, sender, |item| {
             let (group, ballot, version) = (item.group()?, item.ballot()?, item.hex()?);
-            Ok((group, ballot, u32::try_from(version).map_err(|_| Fault::Form)?))
+            Ok((group, ballot, u32::try_from(version).map_err(|_| ItemFault::Form)?))
         })?),
-        "release" => Message::Release(list(lines, sender, |item| {
+        "release" => ClaimMessage::Release(list(lines, sender, |item| {
             let (group, successor) = (item.group()?, item.member()?);
             Ok((group, item.claim()?, successor))
         })?),
-        "swept" => Message::Swept,
-        "ask-list" => Message::AskList,
-        "list" => Message::List(list(lines, sender, claims)?),
-        "ask" => Message::Ask(list(lines, sender, ballots)?),
-        "clear" => Message::Clear(list(lines, sender, ballots)?),
-        "ask-copy" => Message::AskCopy,
-        "copy" => Message::Copy(Copied {
+        "swept" => ClaimMessage::Swept,
+        "ask-list" => ClaimMessage::AskList,
+        "list" => ClaimMessage::List(list(lines, sender, claims)?),
+        "ask" => ClaimMessage::Ask(list(lines, sender, ballots)?),
+        "clear" => ClaimMessage::Clear(list(lines, sender, ballots)?),
+        "ask-copy" => ClaimMessage::AskCopy,
+        "copy" => ClaimMessage::Copy(VoterCopy {
             ceiling: fields.hex("ceiling")?,
             longest_lease: fields.time("lease")?,
             groups: list(lines, sender, reports)?,

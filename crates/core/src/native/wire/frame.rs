@@ -10,14 +10,14 @@ use alloc::{
 use core::net::SocketAddr;
 
 use super::{
-    Refusal,
+    WireRefusal,
     body::Parcel,
-    item::{Fault, hex},
+    item::{ItemFault, hex},
 };
 use crate::{
-    framing::frame::{self, AuthenticFrame, Field, Framing, Kind},
+    framing::frame::{self, AuthenticFrame, Field, FieldKind, Framing},
     framing::values,
-    model::keys::{Keys, Method},
+    model::keys::{AuthMethod, Keys},
     native::plan::{NAME_BYTES_MAX, NODE_NAME_BYTES_MAX},
 };
 
@@ -51,7 +51,7 @@ impl Frame {
         let fields = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
         let fields = fields.chain(at.iter().map(|at| ("at", at.as_str())));
         let fields = fields.map(|(name, value)| Field {
-            kind: Kind::Text,
+            kind: FieldKind::Text,
             name,
             value: Cow::Borrowed(value.as_bytes()),
         });
@@ -169,44 +169,45 @@ pub fn cluster_of(bytes: &[u8]) -> Option<String> {
 }
 
 /// Authenticates a frame and reads its head.
-pub(super) fn open(bytes: &[u8], keys: &Keys, cluster: &str) -> Result<Opened, Refusal> {
+pub(super) fn open(bytes: &[u8], keys: &Keys, cluster: &str) -> Result<Opened, WireRefusal> {
     let authentic = match frame::authenticate(bytes, keys) {
         Ok(authentic) => authentic,
         Err(refusal) => {
             return Err(match cluster_of(bytes) {
-                Some(name) if name != cluster => Refusal::ForeignCluster(name),
-                _ => Refusal::Frame(refusal),
+                Some(name) if name != cluster => WireRefusal::ForeignCluster(name),
+                _ => WireRefusal::Frame(refusal),
             });
         }
     };
     let key = keys.all().iter().find(|key| key.number == authentic.key());
-    if key.is_none_or(|key| key.method != Method::Sha256) {
-        return Err(Refusal::WeakKey);
+    if key.is_none_or(|key| key.method != AuthMethod::Sha256) {
+        return Err(WireRefusal::WeakKey);
     }
     let mut fields = texts(&authentic)?;
     match fields.remove("cluster") {
         Some(name) if name == cluster => {}
-        Some(name) if is_name(&name, NAME_BYTES_MAX) => return Err(Refusal::ForeignCluster(name)),
-        _ => return Err(Refusal::Head("cluster")),
+        Some(name) if is_name(&name, NAME_BYTES_MAX) => return Err(WireRefusal::ForeignCluster(name)),
+        _ => return Err(WireRefusal::Head("cluster")),
     }
-    read_head(authentic.key(), fields).map_err(Refusal::Head)
+    read_head(authentic.key(), fields).map_err(WireRefusal::Head)
 }
 
 fn read_head(key: u8, mut fields: BTreeMap<String, String>) -> Result<Opened, &'static str> {
     let mut take = |name: &'static str| fields.remove(name);
-    fn must<T>(name: &'static str, value: Option<Result<T, Fault>>) -> Result<T, &'static str> {
+    fn must<T>(name: &'static str, value: Option<Result<T, ItemFault>>) -> Result<T, &'static str> {
         value.and_then(Result::ok).ok_or(name)
     }
     let named =
-        |word: String| Some(word).filter(|word| is_name(word, NODE_NAME_BYTES_MAX)).ok_or(Fault::Form);
-    let set = take("set").map(|word| hex(&word).and_then(|set| u32::try_from(set).map_err(|_| Fault::Form)));
+        |word: String| Some(word).filter(|word| is_name(word, NODE_NAME_BYTES_MAX)).ok_or(ItemFault::Form);
+    let set =
+        take("set").map(|word| hex(&word).and_then(|set| u32::try_from(set).map_err(|_| ItemFault::Form)));
     let part = |word: String| {
-        let (index, parts) = word.split_once('/').ok_or(Fault::Form)?;
-        let count = |word| hex(word).and_then(|count| usize::try_from(count).map_err(|_| Fault::Form));
+        let (index, parts) = word.split_once('/').ok_or(ItemFault::Form)?;
+        let count = |word| hex(word).and_then(|count| usize::try_from(count).map_err(|_| ItemFault::Form));
         let (index, parts) = (count(index)?, count(parts)?);
         ((1..=parts).contains(&index) && (2..=PARTS_MAX).contains(&parts))
             .then_some((index, parts))
-            .ok_or(Fault::Form)
+            .ok_or(ItemFault::Form)
     };
     Ok(Opened {
         key,
@@ -225,9 +226,9 @@ fn read_head(key: u8, mut fields: BTreeMap<String, String>) -> Result<Opened, &'
 
 /// All text fields; of two with one name the first counts. Fields of other types and texts that are not UTF-8 come from
 /// a later version and are skipped.
-fn texts(frame: &AuthenticFrame<'_>) -> Result<BTreeMap<String, String>, Refusal> {
+fn texts(frame: &AuthenticFrame<'_>) -> Result<BTreeMap<String, String>, WireRefusal> {
     let mut texts = BTreeMap::new();
-    for field in frame.fields()?.into_iter().filter(|field| field.kind == Kind::Text) {
+    for field in frame.fields()?.into_iter().filter(|field| field.kind == FieldKind::Text) {
         if let Ok(value) = String::from_utf8(field.value.into_owned()) {
             texts.entry(field.name.into()).or_insert(value);
         }

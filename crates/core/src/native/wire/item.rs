@@ -4,11 +4,11 @@
 use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
-use super::members::Members;
+use super::members::MemberTable;
 use crate::{
     framing::values::number_hex,
     model::{
-        claim::{Ballot, Claim, Earlier, GroupId, Report},
+        claim::{Ballot, Claim, EarlierOwner, GroupId, VoterReport},
         identity::{MemberId, MemberIndex},
         time::Duration,
     },
@@ -25,15 +25,15 @@ const SAME: &str = "=";
 
 /// The sender of a frame and its generation, which items need not repeat.
 #[derive(Clone, Copy)]
-pub(super) struct Sender<'a> {
-    pub members: &'a Members,
+pub(super) struct ItemSender<'a> {
+    pub members: &'a MemberTable,
     pub member: MemberIndex,
     pub generation: u64,
 }
 
 /// Why an item cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ItemFault {
     /// It is malformed or incomplete.
     Form,
     /// It names a member that our configuration does not have.
@@ -41,13 +41,13 @@ pub(super) enum Fault {
 }
 
 /// Writes one item, word by word.
-pub(super) struct Writer<'a> {
-    sender: Sender<'a>,
+pub(super) struct WireWriter<'a> {
+    sender: ItemSender<'a>,
     text: String,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) const fn new(sender: Sender<'a>) -> Self {
+impl<'a> WireWriter<'a> {
+    pub(super) const fn new(sender: ItemSender<'a>) -> Self {
         Self { sender, text: String::new() }
     }
 
@@ -114,7 +114,7 @@ impl<'a> Writer<'a> {
         if claim.durable {
             this.text.push('+');
         }
-        for Earlier { node, generation, ballot } in &claim.unproved {
+        for EarlierOwner { node, generation, ballot } in &claim.unproved {
             this = this.member(Some(*node));
             this.put(format_args!(".{generation:x}."));
             this.put_ballot(*ballot, *node);
@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
     }
 
     /// `held` or `released`, and the claim if there is one; ends the item.
-    pub(super) fn report(self, report: &Report) -> Self {
+    pub(super) fn report(self, report: &VoterReport) -> Self {
         let this = self.word(if report.released { "released" } else { "held" });
         match &report.accepted {
             Some(claim) => this.claim(claim),
@@ -137,58 +137,58 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn id(members: &Members, member: MemberIndex) -> String {
+fn id(members: &MemberTable, member: MemberIndex) -> String {
     members.id(member).map_or_else(|| NOBODY.into(), |id| id.to_string())
 }
 
 /// Reads one item, word by word.
-pub(super) struct Reader<'a> {
-    sender: Sender<'a>,
+pub(super) struct WireReader<'a> {
+    sender: ItemSender<'a>,
     words: core::str::Split<'a, char>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(sender: Sender<'a>, item: &'a str) -> Self {
+impl<'a> WireReader<'a> {
+    pub(super) fn new(sender: ItemSender<'a>, item: &'a str) -> Self {
         Self { sender, words: item.split(' ') }
     }
 
     /// Returns `value`, or an error if words are left over.
-    pub(super) fn end<T>(mut self, value: T) -> Result<T, Fault> {
-        self.words.next().map_or(Ok(value), |_| Err(Fault::Form))
+    pub(super) fn end<T>(mut self, value: T) -> Result<T, ItemFault> {
+        self.words.next().map_or(Ok(value), |_| Err(ItemFault::Form))
     }
 
     pub(super) fn next(&mut self) -> Option<&'a str> {
         self.words.next()
     }
 
-    pub(super) fn word(&mut self) -> Result<&'a str, Fault> {
-        self.next().ok_or(Fault::Form)
+    pub(super) fn word(&mut self) -> Result<&'a str, ItemFault> {
+        self.next().ok_or(ItemFault::Form)
     }
 
-    pub(super) fn hex(&mut self) -> Result<u64, Fault> {
+    pub(super) fn hex(&mut self) -> Result<u64, ItemFault> {
         hex(self.word()?)
     }
 
-    pub(super) fn time(&mut self) -> Result<Duration, Fault> {
+    pub(super) fn time(&mut self) -> Result<Duration, ItemFault> {
         self.hex().map(Duration::from_nanos)
     }
 
-    pub(super) fn group(&mut self) -> Result<GroupId, Fault> {
+    pub(super) fn group(&mut self) -> Result<GroupId, ItemFault> {
         digits(self.word()?, 16).map(GroupId)
     }
 
     /// Reads a member; `None` is written as `-`.
-    pub(super) fn member(&mut self) -> Result<Option<MemberIndex>, Fault> {
+    pub(super) fn member(&mut self) -> Result<Option<MemberIndex>, ItemFault> {
         let member = read_member(self.sender.members, self.word()?)?;
         Ok((member != MemberIndex::NOBODY).then_some(member))
     }
 
-    pub(super) fn ballot(&mut self) -> Result<Ballot, Fault> {
+    pub(super) fn ballot(&mut self) -> Result<Ballot, ItemFault> {
         read_ballot(self.sender.members, self.word()?, self.sender.member)
     }
 
     /// Reads a claim; takes the rest of the item.
-    pub(super) fn claim(&mut self) -> Result<Claim, Fault> {
+    pub(super) fn claim(&mut self) -> Result<Claim, ItemFault> {
         let ballot = self.ballot()?;
         let generation = match self.word()? {
             SAME => self.sender.generation,
@@ -197,46 +197,46 @@ impl<'a> Reader<'a> {
         let word = self.word()?;
         let version = word.strip_suffix('+');
         let durable = version.is_some();
-        let version = u32::try_from(hex(version.unwrap_or(word))?).map_err(|_| Fault::Form)?;
+        let version = u32::try_from(hex(version.unwrap_or(word))?).map_err(|_| ItemFault::Form)?;
         let mut claim = Claim { ballot, generation, version, durable, unproved: alloc::vec![] };
         for word in self.words.by_ref().take(UNPROVED_MAX) {
             let members = self.sender.members;
-            let (id, rest) = word.split_once('.').ok_or(Fault::Form)?;
-            let (generation, rest) = rest.split_once('.').ok_or(Fault::Form)?;
+            let (id, rest) = word.split_once('.').ok_or(ItemFault::Form)?;
+            let (generation, rest) = rest.split_once('.').ok_or(ItemFault::Form)?;
             let (node, generation) = (read_member(members, id)?, hex(generation)?);
-            claim.unproved.push(Earlier { node, generation, ballot: read_ballot(members, rest, node)? });
+            claim.unproved.push(EarlierOwner { node, generation, ballot: read_ballot(members, rest, node)? });
         }
         Ok(claim)
     }
 
     /// Reads a report; takes the rest of the item.
-    pub(super) fn report(&mut self) -> Result<Report, Fault> {
+    pub(super) fn report(&mut self) -> Result<VoterReport, ItemFault> {
         let released = match self.word()? {
             "held" => false,
             "released" => true,
-            _ => return Err(Fault::Form),
+            _ => return Err(ItemFault::Form),
         };
         let accepted = match self.words.clone().next() {
             Some(_) => Some(self.claim()?),
             None => None,
         };
-        Ok(Report { accepted, released })
+        Ok(VoterReport { accepted, released })
     }
 }
 
 /// Reads a hexadecimal number without leading zeros.
-pub(super) fn hex(word: &str) -> Result<u64, Fault> {
-    number_hex(word.as_bytes()).ok_or(Fault::Form)
+pub(super) fn hex(word: &str) -> Result<u64, ItemFault> {
+    number_hex(word.as_bytes()).ok_or(ItemFault::Form)
 }
 
 /// Reads a hexadecimal number of exactly this many digits.
-pub(super) fn digits(word: &str, digits: usize) -> Result<u64, Fault> {
+pub(super) fn digits(word: &str, digits: usize) -> Result<u64, ItemFault> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_good = word.len() == digits && word.bytes().all(is_digit);
-    u64::from_str_radix(word, 16).ok().filter(|_| is_good).ok_or(Fault::Form)
+    u64::from_str_radix(word, 16).ok().filter(|_| is_good).ok_or(ItemFault::Form)
 }
 
-fn read_ballot(members: &Members, word: &str, default: MemberIndex) -> Result<Ballot, Fault> {
+fn read_ballot(members: &MemberTable, word: &str, default: MemberIndex) -> Result<Ballot, ItemFault> {
     let (round, node) = match word.split_once('.') {
         Some((round, id)) => (round, read_member(members, id)?),
         None => (word, default),
@@ -244,10 +244,10 @@ fn read_ballot(members: &Members, word: &str, default: MemberIndex) -> Result<Ba
     Ok(Ballot { round: hex(round)?, node })
 }
 
-fn read_member(members: &Members, word: &str) -> Result<MemberIndex, Fault> {
+fn read_member(members: &MemberTable, word: &str) -> Result<MemberIndex, ItemFault> {
     if word == NOBODY {
         return Ok(MemberIndex::NOBODY);
     }
-    let id = u32::try_from(digits(word, MEMBER_DIGITS)?).map_err(|_| Fault::Form)?;
-    members.by_id(MemberId(id)).ok_or(Fault::Member)
+    let id = u32::try_from(digits(word, MEMBER_DIGITS)?).map_err(|_| ItemFault::Form)?;
+    members.by_id(MemberId(id)).ok_or(ItemFault::Member)
 }

@@ -8,7 +8,7 @@ use crate::{
         claim::GroupId,
         identity::{MemberId, MemberIndex},
     },
-    native::plan::Plan,
+    native::plan::NativePlan,
 };
 
 /// Two names that frames cannot tell apart, or one name that is there twice.
@@ -43,14 +43,14 @@ fn check<'a, Id: Ord>(names: impl IntoIterator<Item = &'a str>, id: fn(&str) -> 
 
 /// All members of the cluster by name, id and index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Members {
+pub struct MemberTable {
     names: Vec<String>,
     /// The number of nodes; they come first.
     nodes: usize,
     ids: BTreeMap<MemberId, MemberIndex>,
 }
 
-impl Members {
+impl MemberTable {
     /// The members with these names, in this order, all of them nodes. If two names have one id, it belongs to the
     /// first; the check of the configuration refuses such names ([`check_members`]). Names beyond the count of
     /// [`MemberIndex`] are dropped.
@@ -66,7 +66,7 @@ impl Members {
 
     /// The members of a plan: its nodes, then its witnesses.
     #[must_use]
-    pub fn of(plan: &Plan) -> Self {
+    pub fn of(plan: &NativePlan) -> Self {
         let nodes = plan.nodes.iter().map(|node| node.name.clone());
         let all = Self::new(nodes.chain(plan.witnesses.iter().map(|witness| witness.name.clone())));
         Self { nodes: plan.nodes.len(), ..all }
@@ -75,13 +75,13 @@ impl Members {
     /// Whether a member is a node.
     #[must_use]
     pub fn is_node(&self, member: MemberIndex) -> bool {
-        member.place() < self.nodes
+        member.index() < self.nodes
     }
 
     /// A member's name; `None` if it is not among them.
     #[must_use]
     pub fn name(&self, member: MemberIndex) -> Option<&str> {
-        self.names.get(member.place()).map(String::as_str)
+        self.names.get(member.index()).map(String::as_str)
     }
 
     /// The id by which frames name a member; `None` if it is not among them.
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn members_are_found_by_name_and_id() {
-        let members = Members::new(["a", "b", "witness"].map(String::from));
+        let members = MemberTable::new(["a", "b", "witness"].map(String::from));
         for (index, name) in (0..).zip(["a", "b", "witness"]) {
             assert_eq!(members.named(name), Some(MemberIndex(index)));
             assert_eq!(members.by_id(MemberId::of(name)), Some(MemberIndex(index)));

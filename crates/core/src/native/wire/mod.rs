@@ -25,29 +25,29 @@ pub use frame::{FRAME_BYTES, Frame, PARTS_MAX, cluster_of};
 pub use parts::PARTS_BYTES_MAX;
 
 use self::{
-    body::Fields,
+    body::WireFields,
     frame::{Head, Opened},
-    item::{Fault, Sender},
-    members::Members,
+    item::{ItemFault, ItemSender},
+    members::MemberTable,
     parts::Parts,
-    window::{Verdict, Window},
+    window::{Window, WindowVerdict},
 };
 use crate::{
-    claims::To,
+    claims::Receivers,
     model::{
-        identity::{Heard, MemberIndex},
+        identity::{LastHeard, MemberIndex},
         keys::Keys,
         time::{Duration, Instant},
     },
-    native::word::Word,
+    native::message::NativeMessage,
 };
 
 /// Why bytes were not taken as a message of our cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Refusal {
+pub enum WireRefusal {
     /// The bytes are not a frame, or its stamp is not ours.
     #[error(transparent)]
-    Frame(#[from] crate::framing::frame::Refusal),
+    Frame(#[from] crate::framing::frame::FrameRefusal),
     /// A frame of the cluster with that name, which is letters, digits, `-`, `_` and `.`. Nothing is wrong.
     #[error("a frame of another cluster, `{0}`")]
     ForeignCluster(String),
@@ -92,7 +92,7 @@ pub enum Refusal {
     TooMuch,
 }
 
-impl Refusal {
+impl WireRefusal {
     /// A short name for counters, which never changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -116,7 +116,7 @@ impl Refusal {
 
 /// An authentic frame of another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
+pub struct WireReceived {
     pub from: MemberIndex,
     /// The generation of the sender's daemon.
     pub generation: u64,
@@ -132,14 +132,14 @@ pub struct Received {
     /// The address from which its sender says to have sent it; only frames to a witness have it.
     pub at: Option<SocketAddr>,
     /// What the reader does with it.
-    pub content: Content,
+    pub content: WireContent,
 }
 
 /// The result of reading an authentic frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum WireContent {
     /// A message, delivered once; of a beat also what it says about links.
-    Message(Word, Option<Reach>),
+    Message(NativeMessage, Option<Reach>),
     /// A message of a kind that this version does not know.
     Unknown(String),
     /// A part of a list that is not complete yet, or that a newer list has overtaken.
@@ -152,7 +152,7 @@ pub enum Content {
 
 /// What is known of another member's frames.
 #[derive(Clone, Debug, Default)]
-struct Peer {
+struct WirePeer {
     window: Window,
     parts: Parts,
 }
@@ -161,13 +161,13 @@ struct Peer {
 #[derive(Clone, Debug)]
 pub struct Wire {
     cluster: String,
-    members: Members,
+    members: MemberTable,
     me: MemberIndex,
     generation: u64,
     next: u64,
     /// After this time an incomplete list is forgotten.
     patience: Duration,
-    peers: BTreeMap<MemberIndex, Peer>,
+    peers: BTreeMap<MemberIndex, WirePeer>,
 }
 
 impl Wire {
@@ -176,7 +176,7 @@ impl Wire {
     #[must_use]
     pub fn new(
         cluster: impl Into<String>,
-        members: Members,
+        members: MemberTable,
         me: MemberIndex,
         generation: u64,
         patience: Duration,
@@ -186,25 +186,25 @@ impl Wire {
     }
 
     /// Sets the newest frame that was heard of a member before our own restart.
-    pub fn remember(&mut self, member: MemberIndex, heard: Heard) {
+    pub fn remember(&mut self, member: MemberIndex, heard: LastHeard) {
         self.peers.entry(member).or_default().window = Window::new(Some(heard));
     }
 
     /// The newest frame heard of a member, for the driver to save over a restart.
     #[must_use]
-    pub fn heard(&self, member: MemberIndex) -> Option<Heard> {
+    pub fn heard(&self, member: MemberIndex) -> Option<LastHeard> {
         self.peers.get(&member)?.window.heard()
     }
 
     /// The members, as frames name them.
     #[must_use]
-    pub const fn members(&self) -> &Members {
+    pub const fn members(&self) -> &MemberTable {
         &self.members
     }
 
     /// Takes the members of a changed configuration. What is known of members stays with their names. Nothing changes
     /// if the new configuration does not have this member.
-    pub fn set_members(&mut self, members: Members) {
+    pub fn set_members(&mut self, members: MemberTable) {
         let Some(me) = self.members.name(self.me).and_then(|name| members.named(name)) else { return };
         let peers = core::mem::take(&mut self.peers).into_iter();
         let moved = |(index, peer)| Some((members.named(self.members.name(index)?)?, peer));
@@ -215,15 +215,15 @@ impl Wire {
 
     /// The frames of a message, with the number of the voter set that we vote in. `reach` is used for beats only. Empty
     /// for a bare beat of claims, which has no frame of its own.
-    pub fn write(&mut self, set: u32, to: To, word: &Word, reach: &Reach) -> Vec<Frame> {
-        let sender = Sender { members: &self.members, member: self.me, generation: self.generation };
+    pub fn write(&mut self, set: u32, to: Receivers, message: &NativeMessage, reach: &Reach) -> Vec<Frame> {
+        let sender = ItemSender { members: &self.members, member: self.me, generation: self.generation };
         let dest = match to {
-            To::All => None,
-            To::One(member) => self.members.name(member),
+            Receivers::All => None,
+            Receivers::One(member) => self.members.name(member),
         };
         let src = self.members.name(self.me).unwrap_or_default();
         let head = Head { cluster: &self.cluster, src, dest, generation: self.generation, set };
-        let parcel = body::write(word, reach, sender);
+        let parcel = body::write(message, reach, sender);
         parcel.map(|parcel| frame::cut(&head, &parcel, &mut self.next)).unwrap_or_default()
     }
 
@@ -231,7 +231,7 @@ impl Wire {
     ///
     /// # Errors
     /// Why the frame is refused.
-    pub fn read(&mut self, now: Instant, bytes: &[u8], keys: &Keys) -> Result<Received, Refusal> {
+    pub fn read(&mut self, now: Instant, bytes: &[u8], keys: &Keys) -> Result<WireReceived, WireRefusal> {
         self.read_of(now, bytes, keys, |_| true)
     }
 
@@ -245,55 +245,60 @@ impl Wire {
         bytes: &[u8],
         keys: &Keys,
         may_speak: impl FnOnce(MemberIndex) -> bool,
-    ) -> Result<Received, Refusal> {
+    ) -> Result<WireReceived, WireRefusal> {
         let mut opened = frame::open(bytes, keys, &self.cluster)?;
         let Some(from) = self.members.named(&opened.src) else {
-            return Err(Refusal::UnknownSender(opened.src));
+            return Err(WireRefusal::UnknownSender(opened.src));
         };
         if from == self.me {
             let ours = (self.generation, self.next);
             return Err(match (opened.generation, opened.number) {
-                (generation, _) if generation < self.generation => Refusal::OwnEarlier,
-                frame if frame < ours => Refusal::Own,
-                _ => Refusal::SameName,
+                (generation, _) if generation < self.generation => WireRefusal::OwnEarlier,
+                frame if frame < ours => WireRefusal::Own,
+                _ => WireRefusal::SameName,
             });
         }
         if !may_speak(from) {
-            return Err(Refusal::WrongLink(opened.src));
+            return Err(WireRefusal::WrongLink(opened.src));
         }
         let peer = self.peers.entry(from).or_default();
         let verdict = peer.window.take(opened.generation, opened.number);
         let content = match verdict {
-            Verdict::Replayed => return Err(Refusal::Replayed),
-            Verdict::Again => Content::Again,
-            Verdict::Begins | Verdict::New => {
-                if verdict == Verdict::Begins {
+            WindowVerdict::Replayed => return Err(WireRefusal::Replayed),
+            WindowVerdict::Again => WireContent::Again,
+            WindowVerdict::Begins | WindowVerdict::New => {
+                if verdict == WindowVerdict::Begins {
                     peer.parts = Parts::default();
                 }
                 peer.parts.expire(now, self.patience);
                 let me = self.members.name(self.me);
                 let is_ours = opened.dest.as_deref().is_none_or(|dest| Some(dest) == me);
-                if is_ours { self.content(now, from, &mut opened)? } else { Content::ForAnother }
+                if is_ours { self.content(now, from, &mut opened)? } else { WireContent::ForAnother }
             }
         };
         let Opened { generation, number, set, key, at, .. } = opened;
-        let begins = verdict == Verdict::Begins;
-        Ok(Received { from, generation, begins, number, set, key, at, content })
+        let begins = verdict == WindowVerdict::Begins;
+        Ok(WireReceived { from, generation, begins, number, set, key, at, content })
     }
 
-    fn content(&mut self, now: Instant, from: MemberIndex, opened: &mut Opened) -> Result<Content, Refusal> {
+    fn content(
+        &mut self,
+        now: Instant,
+        from: MemberIndex,
+        opened: &mut Opened,
+    ) -> Result<WireContent, WireRefusal> {
         let peer = self.peers.entry(from).or_default();
         let list = peer.parts.take(now, opened).map_err(|fault| match fault {
-            parts::Fault::Place => Refusal::Message,
-            parts::Fault::TooMuch => Refusal::TooMuch,
+            parts::PartFault::Place => WireRefusal::Message,
+            parts::PartFault::TooMuch => WireRefusal::TooMuch,
         })?;
-        let Some(list) = list else { return Ok(Content::Part) };
-        let sender = Sender { members: &self.members, member: from, generation: opened.generation };
-        match body::read(&opened.kind, &Fields(&opened.fields), &list, sender) {
-            Ok(Some((word, reach))) => Ok(Content::Message(word, reach)),
-            Ok(None) => Ok(Content::Unknown(core::mem::take(&mut opened.kind))),
-            Err(Fault::Form) => Err(Refusal::Message),
-            Err(Fault::Member) => Err(Refusal::UnknownMember),
+        let Some(list) = list else { return Ok(WireContent::Part) };
+        let sender = ItemSender { members: &self.members, member: from, generation: opened.generation };
+        match body::read(&opened.kind, &WireFields(&opened.fields), &list, sender) {
+            Ok(Some((word, reach))) => Ok(WireContent::Message(word, reach)),
+            Ok(None) => Ok(WireContent::Unknown(core::mem::take(&mut opened.kind))),
+            Err(ItemFault::Form) => Err(WireRefusal::Message),
+            Err(ItemFault::Member) => Err(WireRefusal::UnknownMember),
         }
     }
 }

@@ -14,11 +14,11 @@ pub const PARTS_BYTES_MAX: usize = 1 << 20;
 /// The incomplete lists of one generation of a member: of each kind the newest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
-    lists: BTreeMap<&'static str, List>,
+    lists: BTreeMap<&'static str, PartialList>,
 }
 
 #[derive(Clone, Debug)]
-struct List {
+struct PartialList {
     /// The number of its first frame: the frames of a list have consecutive numbers.
     first: u64,
     since: Instant,
@@ -29,7 +29,7 @@ struct List {
 
 /// Why a part is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum PartFault {
     /// Its kind has no parts, or its place does not fit its number or the parts that came before.
     Place,
     /// The lists of this member would be too long.
@@ -48,11 +48,11 @@ impl Parts {
     }
 
     /// Keeps a part. Returns the whole list if this part completes it.
-    pub(super) fn take(&mut self, now: Instant, opened: &mut Opened) -> Result<Option<String>, Fault> {
+    pub(super) fn take(&mut self, now: Instant, opened: &mut Opened) -> Result<Option<String>, PartFault> {
         let Some((index, parts)) = opened.part else { return Ok(Some(core::mem::take(&mut opened.list))) };
-        let kind = WHOLE.into_iter().find(|kind| *kind == opened.kind).ok_or(Fault::Place)?;
-        let before = u64::try_from(index - 1).map_err(|_| Fault::Place)?;
-        let first = opened.number.checked_sub(before).ok_or(Fault::Place)?;
+        let kind = WHOLE.into_iter().find(|kind| *kind == opened.kind).ok_or(PartFault::Place)?;
+        let before = u64::try_from(index - 1).map_err(|_| PartFault::Place)?;
+        let first = opened.number.checked_sub(before).ok_or(PartFault::Place)?;
         if self.lists.get(kind).is_some_and(|list| list.first > first) {
             return Ok(None); // a newer one is on its way
         }
@@ -62,13 +62,13 @@ impl Parts {
         let bytes = opened.list.len();
         if self.bytes() + bytes > PARTS_BYTES_MAX {
             self.lists.remove(kind);
-            return Err(Fault::TooMuch);
+            return Err(PartFault::TooMuch);
         }
         debug_assert!(parts <= PARTS_MAX, "the head was read with that bound");
-        let new = || List { first, since: now, lists: BTreeMap::new(), parts, bytes: 0 };
+        let new = || PartialList { first, since: now, lists: BTreeMap::new(), parts, bytes: 0 };
         let list = self.lists.entry(kind).or_insert_with(new);
         if list.parts != parts {
-            return Err(Fault::Place);
+            return Err(PartFault::Place);
         }
         list.bytes += bytes;
         list.lists.insert(index, core::mem::take(&mut opened.list));

@@ -13,46 +13,46 @@ use proptest::{collection::vec as many, option, prelude::*};
 
 use super::*;
 use crate::{
-    claims::{Copied, Digest, Echo, Message, Word as Memory},
+    claims::{BeatEcho, ClaimMessage, ClaimsDigest, VoterCopy, VoterMemory as Memory},
     framing::{
         auth::StampFault,
-        frame::{Field, Framing, Kind, Refusal as FrameRefusal, seal},
+        frame::{Field, FieldKind, FrameRefusal, Framing, seal},
     },
     model::{
-        claim::{Ballot, Claim, Earlier, GroupId, Report},
-        keys::{Key, Method},
+        claim::{Ballot, Claim, EarlierOwner, GroupId, VoterReport},
+        keys::{AuthMethod, Key},
         order::OrderId,
     },
     native::{
-        board::Entry,
-        word::{BEAT_LIST_MAX, Beat, Lists},
+        gossip::GossipEntry,
+        message::{BEAT_LIST_MAX, GroupLists, NativeBeat},
     },
 };
 
 const NOW: Instant = Instant::from_millis(1_000_000);
 const PATIENCE: Duration = Duration::from_secs(1);
-const LIFE: u64 = 0x6b02_be83;
+const GENERATION: u64 = 0x6b02_be83;
 
 fn key(number: u8, secret: &str) -> Key {
-    Key { number, method: Method::Sha256, secret: secret.as_bytes().to_vec() }
+    Key { number, method: AuthMethod::Sha256, secret: secret.as_bytes().to_vec() }
 }
 
 fn keys() -> Keys {
     Keys::new(0, vec![key(0, "secret")]).unwrap()
 }
 
-fn members() -> Members {
-    Members::new(["node1", "node2", "node3", "witness"].map(String::from))
+fn members() -> MemberTable {
+    MemberTable::new(["node1", "node2", "node3", "witness"].map(String::from))
 }
 
 fn wire(me: u8) -> Wire {
-    Wire::new("test", members(), MemberIndex(me), LIFE + u64::from(me), PATIENCE)
+    Wire::new("test", members(), MemberIndex(me), GENERATION + u64::from(me), PATIENCE)
 }
 
 const CONFIG: u64 = 0x1234_5678_9abc_def0;
 
-fn write(wire: &mut Wire, to: To, word: &Word) -> Vec<Frame> {
-    wire.write(1, to, word, &Reach::default())
+fn write(wire: &mut Wire, to: Receivers, message: &NativeMessage) -> Vec<Frame> {
+    wire.write(1, to, message, &Reach::default())
 }
 
 fn ballot(round: u64, node: u8) -> Ballot {
@@ -60,12 +60,15 @@ fn ballot(round: u64, node: u8) -> Ballot {
 }
 
 fn claim(round: u64, node: u8, unproved: &[u8]) -> Claim {
-    let earlier =
-        |&node| Earlier { node: MemberIndex(node), generation: LIFE, ballot: ballot(round - 1, node) };
+    let earlier = |&node| EarlierOwner {
+        node: MemberIndex(node),
+        generation: GENERATION,
+        ballot: ballot(round - 1, node),
+    };
     let unproved = unproved.iter().map(earlier).collect();
     Claim {
         ballot: ballot(round, node),
-        generation: LIFE + u64::from(node),
+        generation: GENERATION + u64::from(node),
         version: 1,
         durable: false,
         unproved,
@@ -81,8 +84,8 @@ fn claims(count: u64) -> Vec<(GroupId, Claim)> {
 }
 
 /// The frames of a message of node1 to all.
-fn said(word: Word) -> Vec<Vec<u8>> {
-    write(&mut wire(0), To::All, &word).iter().map(|frame| frame.bytes(&keys())).collect()
+fn frames_of(message: NativeMessage) -> Vec<Vec<u8>> {
+    write(&mut wire(0), Receivers::All, &message).iter().map(|frame| frame.bytes(&keys())).collect()
 }
 
 /// A netstring frame of these fields, each `name=value`, signed.
@@ -90,15 +93,15 @@ fn signed(fields: &[&str], keys: &Keys) -> Vec<u8> {
     let mut out = vec![];
     let fields = fields.iter().map(|field| {
         let (name, value) = field.split_once('=').unwrap();
-        Field { kind: Kind::Text, name, value: value.as_bytes().into() }
+        Field { kind: FieldKind::Text, name, value: value.as_bytes().into() }
     });
     seal(Framing::Netstring, fields, keys, &mut out);
     out
 }
 
-fn message(read: Result<Received, Refusal>) -> Word {
+fn message(read: Result<WireReceived, WireRefusal>) -> NativeMessage {
     match read.unwrap().content {
-        Content::Message(word, _) => word,
+        WireContent::Message(word, _) => word,
         other => panic!("{other:?}"),
     }
 }
@@ -107,7 +110,9 @@ fn message(read: Result<Received, Refusal>) -> Word {
 
 #[test]
 fn a_frame_is_readable_text() {
-    let [frame] = &said(Word::Claims(Message::Prepare(vec![(GroupId::of("web"), ballot(0x12, 0))])))[..]
+    let [frame] =
+        &frames_of(NativeMessage::Claims(ClaimMessage::Prepare(vec![(GroupId::of("web"), ballot(0x12, 0))])))
+            [..]
     else {
         panic!("one frame")
     };
@@ -121,34 +126,40 @@ fn a_frame_is_readable_text() {
 #[test]
 fn what_is_read_says_who_sent_it() {
     let mut reader = wire(1);
-    let [frame] = &said(Word::AskMeaning)[..] else { panic!("one frame") };
+    let [frame] = &frames_of(NativeMessage::AskSettings)[..] else { panic!("one frame") };
     let received = reader.read(NOW, frame, &keys()).unwrap();
-    let expected = Received {
+    let expected = WireReceived {
         from: MemberIndex(0),
-        generation: LIFE,
+        generation: GENERATION,
         begins: true,
         number: 1,
         set: 1,
         key: 0,
         at: None,
-        content: Content::Message(Word::AskMeaning, None),
+        content: WireContent::Message(NativeMessage::AskSettings, None),
     };
     assert_eq!(received, expected);
     // The same frame over the other link.
     let again = reader.read(NOW, frame, &keys()).unwrap();
-    assert_eq!(again, Received { begins: false, content: Content::Again, ..expected });
+    assert_eq!(again, WireReceived { begins: false, content: WireContent::Again, ..expected });
 }
 
 #[test]
-fn a_board_is_one_line_for_each_entry_and_lines_of_later_versions_are_skipped() {
+fn gossip_is_one_line_for_each_entry_and_lines_of_later_versions_are_skipped() {
     let second = Duration::from_secs(1);
     let web = GroupId::of("web");
     let entries = vec![
-        Entry::Pin { group: None, number: ballot(1, 0), on: true, user: 1000, age: second },
-        Entry::Pin { group: Some(web), number: ballot(0x12, 1), on: false, user: 0, age: Duration::ZERO },
-        Entry::Moved { group: web, epoch: ballot(0x12, 0), age: second },
+        GossipEntry::Pin { group: None, number: ballot(1, 0), on: true, user: 1000, age: second },
+        GossipEntry::Pin {
+            group: Some(web),
+            number: ballot(0x12, 1),
+            on: false,
+            user: 0,
+            age: Duration::ZERO,
+        },
+        GossipEntry::Moved { group: web, epoch: ballot(0x12, 0), age: second },
     ];
-    let [frame] = &said(Word::Board(entries.clone()))[..] else { panic!("one frame") };
+    let [frame] = &frames_of(NativeMessage::Gossip(entries.clone()))[..] else { panic!("one frame") };
     let text = String::from_utf8(frame.clone()).unwrap();
     let list = "list=pinned - 1 3e8 3b9aca00\nfree 4b5e57f6eb2f42b9 12.15b18a72 0 0\nmoved 4b5e57f6eb2f42b9 12 3b9aca00,";
     assert!(text.contains(list), "{text}");
@@ -158,7 +169,7 @@ fn a_board_is_one_line_for_each_entry_and_lines_of_later_versions_are_skipped() 
         wire(1).read(NOW, &signed(&[&head[..], &[&list]].concat(), &keys()), &keys())
     };
     let later = "later 7\nmoved 4b5e57f6eb2f42b9 12 3b9aca00";
-    assert_eq!(message(read(later)), Word::Board(entries[2..].to_vec()));
+    assert_eq!(message(read(later)), NativeMessage::Gossip(entries[2..].to_vec()));
     for wrong in ["moved 4b5e57f6eb2f42b9 12", "pinned - 1 3e8 0 0", "pinned - 1 100000000 0", "", "Moved x"]
     {
         assert_eq!(read(wrong).map(|read| read.content).err().is_some(), !wrong.is_empty(), "{wrong}");
@@ -167,11 +178,11 @@ fn a_board_is_one_line_for_each_entry_and_lines_of_later_versions_are_skipped() 
 
 #[test]
 fn what_is_for_one_member_is_for_no_other() {
-    let frames = write(&mut wire(0), To::One(MemberIndex(2)), &Word::AskMeaning);
+    let frames = write(&mut wire(0), Receivers::One(MemberIndex(2)), &NativeMessage::AskSettings);
     let bytes = frames[0].bytes(&keys());
-    assert_eq!(wire(1).read(NOW, &bytes, &keys()).unwrap().content, Content::ForAnother);
+    assert_eq!(wire(1).read(NOW, &bytes, &keys()).unwrap().content, WireContent::ForAnother);
     let received = wire(2).read(NOW, &bytes, &keys()).unwrap();
-    assert_eq!(received.content, Content::Message(Word::AskMeaning, None));
+    assert_eq!(received.content, WireContent::Message(NativeMessage::AskSettings, None));
 }
 
 #[test]
@@ -181,18 +192,21 @@ fn foreign_clusters_are_told_from_wrong_keys() {
     let others = Keys::new(0, vec![key(0, "other")]).unwrap();
     let head = ["t=ask-meaning", "src=node1", "gen=1", "num=1", "set=1"];
     let frame = |cluster: &'static str| [&[cluster], &head[..]].concat();
-    let foreign = Refusal::ForeignCluster("prod".into());
+    let foreign = WireRefusal::ForeignCluster("prod".into());
     assert_eq!(read(&frame("cluster=prod"), &others), foreign);
     assert_eq!(read(&frame("cluster=prod"), &ours), foreign, "two clusters with one key");
     let wrong = read(&frame("cluster=test"), &others);
-    assert!(matches!(wrong, Refusal::Frame(FrameRefusal::Stamp(StampFault::OtherKey { .. }))), "{wrong:?}");
+    assert!(
+        matches!(wrong, WireRefusal::Frame(FrameRefusal::Stamp(StampFault::OtherKey { .. }))),
+        "{wrong:?}"
+    );
     // A cluster name that could do harm in a log is not a name.
     for strange in ["cluster=\x1b[2J", "cluster=", "cluster=a b", "cluster=123456789012345678901234567890123"]
     {
-        assert!(matches!(read(&frame(strange), &others), Refusal::Frame(_)), "{strange:?}");
-        assert_eq!(read(&frame(strange), &ours), Refusal::Head("cluster"), "{strange:?}");
+        assert!(matches!(read(&frame(strange), &others), WireRefusal::Frame(_)), "{strange:?}");
+        assert_eq!(read(&frame(strange), &ours), WireRefusal::Head("cluster"), "{strange:?}");
     }
-    assert_eq!(read(&head, &ours), Refusal::Head("cluster"));
+    assert_eq!(read(&head, &ours), WireRefusal::Head("cluster"));
     assert_eq!(cluster_of(&signed(&frame("cluster=prod"), &others)).as_deref(), Some("prod"));
     assert_eq!(cluster_of(b"###\n"), None);
 }
@@ -203,7 +217,7 @@ fn keys_roll_over_without_a_lost_frame() {
     let before = Keys::new(0, vec![old.clone(), new.clone()]).unwrap();
     let after = Keys::new(1, vec![old, new]).unwrap();
     for (sender, receiver, by) in [(&before, &after, 0), (&after, &before, 1)] {
-        let frame = write(&mut wire(0), To::All, &Word::AskMeaning)[0].bytes(sender);
+        let frame = write(&mut wire(0), Receivers::All, &NativeMessage::AskSettings)[0].bytes(sender);
         assert_eq!(wire(1).read(NOW, &frame, receiver).unwrap().key, by);
     }
 }
@@ -211,9 +225,9 @@ fn keys_roll_over_without_a_lost_frame() {
 #[test]
 fn weak_keys_sign_nothing_here() {
     let weak =
-        Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret: b"secret".to_vec() }]).unwrap();
-    let frame = write(&mut wire(0), To::All, &Word::AskMeaning)[0].bytes(&weak);
-    assert_eq!(wire(1).read(NOW, &frame, &weak), Err(Refusal::WeakKey));
+        Keys::new(1, vec![Key { number: 1, method: AuthMethod::Sha1, secret: b"secret".to_vec() }]).unwrap();
+    let frame = write(&mut wire(0), Receivers::All, &NativeMessage::AskSettings)[0].bytes(&weak);
+    assert_eq!(wire(1).read(NOW, &frame, &weak), Err(WireRefusal::WeakKey));
 }
 
 #[test]
@@ -229,7 +243,11 @@ fn heads_out_of_form_are_refused_by_the_name_of_the_field() {
         "cfg=0000000000000001",
         "x=y",
     ];
-    assert_eq!(message(read(&good)), Word::AskMeaning, "and fields that are not known change nothing");
+    assert_eq!(
+        message(read(&good)),
+        NativeMessage::AskSettings,
+        "and fields that are not known change nothing"
+    );
     for (place, bad) in [
         (1, "t="),
         (1, "t=a b"),
@@ -249,10 +267,13 @@ fn heads_out_of_form_are_refused_by_the_name_of_the_field() {
         let mut fields = good;
         fields[place] = bad;
         let field = bad.split_once('=').unwrap().0;
-        let Err(Refusal::Head(said)) = read(&fields) else { panic!("{bad:?} was taken") };
+        let Err(WireRefusal::Head(said)) = read(&fields) else { panic!("{bad:?} was taken") };
         assert_eq!(said, field, "{bad:?}");
         if place < 6 {
-            assert!(matches!(read(&[&good[..place], &good[place + 1..]].concat()), Err(Refusal::Head(_))));
+            assert!(matches!(
+                read(&[&good[..place], &good[place + 1..]].concat()),
+                Err(WireRefusal::Head(_))
+            ));
         }
     }
 }
@@ -260,60 +281,62 @@ fn heads_out_of_form_are_refused_by_the_name_of_the_field() {
 #[test]
 fn only_members_are_heard_and_not_we_ourselves() {
     let frames = |members: &[&str], me: u8, generation: u64, count: usize| {
-        let members = Members::new(members.iter().map(ToString::to_string));
+        let members = MemberTable::new(members.iter().map(ToString::to_string));
         let mut wire = Wire::new("test", members, MemberIndex(me), generation, PATIENCE);
-        let frame = (0..count).map(|_| write(&mut wire, To::All, &Word::AskMeaning)).last().unwrap();
+        let frame =
+            (0..count).map(|_| write(&mut wire, Receivers::All, &NativeMessage::AskSettings)).last().unwrap();
         frame[0].bytes(&keys())
     };
     let mut reader = wire(1);
-    write(&mut reader, To::All, &Word::AskMeaning);
+    write(&mut reader, Receivers::All, &NativeMessage::AskSettings);
     let mut read = |frame: Vec<u8>| reader.read(NOW, &frame, &keys()).unwrap_err();
-    assert_eq!(read(frames(&["nobody"], 0, 1, 1)), Refusal::UnknownSender("nobody".into()));
-    assert_eq!(read(frames(&["node2"], 0, LIFE + 1, 1)), Refusal::Own);
-    assert_eq!(read(frames(&["node2"], 0, LIFE, 99)), Refusal::OwnEarlier, "of our last life");
-    assert_eq!(read(frames(&["node2"], 0, LIFE + 1, 2)), Refusal::SameName);
-    assert_eq!(read(frames(&["node2"], 0, LIFE + 2, 1)), Refusal::SameName);
+    assert_eq!(read(frames(&["nobody"], 0, 1, 1)), WireRefusal::UnknownSender("nobody".into()));
+    assert_eq!(read(frames(&["node2"], 0, GENERATION + 1, 1)), WireRefusal::Own);
+    assert_eq!(read(frames(&["node2"], 0, GENERATION, 99)), WireRefusal::OwnEarlier, "of our last life");
+    assert_eq!(read(frames(&["node2"], 0, GENERATION + 1, 2)), WireRefusal::SameName);
+    assert_eq!(read(frames(&["node2"], 0, GENERATION + 2, 1)), WireRefusal::SameName);
 }
 
 #[test]
 fn replays_survive_no_restart() {
     let mut sender = wire(0);
-    let recorded: Vec<Vec<u8>> =
-        (0..5).map(|_| write(&mut sender, To::All, &Word::AskMeaning)[0].bytes(&keys())).collect();
+    let recorded: Vec<Vec<u8>> = (0..5)
+        .map(|_| write(&mut sender, Receivers::All, &NativeMessage::AskSettings)[0].bytes(&keys()))
+        .collect();
     let mut reader = wire(1);
     for frame in &recorded {
         message(reader.read(NOW, frame, &keys()));
     }
     let heard = reader.heard(MemberIndex(0)).unwrap();
-    assert_eq!(heard, Heard { generation: LIFE, number: 5 });
+    assert_eq!(heard, LastHeard { generation: GENERATION, number: 5 });
     let mut reborn = wire(1);
     reborn.remember(MemberIndex(0), heard);
     for frame in &recorded {
-        assert_eq!(reborn.read(NOW, frame, &keys()), Err(Refusal::Replayed));
+        assert_eq!(reborn.read(NOW, frame, &keys()), Err(WireRefusal::Replayed));
     }
-    let next = write(&mut sender, To::All, &Word::AskMeaning)[0].bytes(&keys());
+    let next = write(&mut sender, Receivers::All, &NativeMessage::AskSettings)[0].bytes(&keys());
     assert!(!reborn.read(NOW, &next, &keys()).unwrap().begins);
     // After the first frame of the sender's next start, frames of the old one are refused.
-    let mut second = Wire::new("test", members(), MemberIndex(0), LIFE + 9, PATIENCE);
-    let beat = write(&mut second, To::All, &Word::AskMeaning)[0].bytes(&keys());
+    let mut second = Wire::new("test", members(), MemberIndex(0), GENERATION + 9, PATIENCE);
+    let beat = write(&mut second, Receivers::All, &NativeMessage::AskSettings)[0].bytes(&keys());
     assert!(reborn.read(NOW, &beat, &keys()).unwrap().begins);
-    let late = write(&mut sender, To::All, &Word::AskMeaning)[0].bytes(&keys());
-    assert_eq!(reborn.read(NOW, &late, &keys()), Err(Refusal::Replayed));
+    let late = write(&mut sender, Receivers::All, &NativeMessage::AskSettings)[0].bytes(&keys());
+    assert_eq!(reborn.read(NOW, &late, &keys()), Err(WireRefusal::Replayed));
 }
 
 #[test]
 fn a_changed_configuration_keeps_what_was_heard_of_each_name() {
     let mut reader = wire(1);
-    let frame = said(Word::AskMeaning).remove(0);
+    let frame = frames_of(NativeMessage::AskSettings).remove(0);
     message(reader.read(NOW, &frame, &keys()));
-    reader.set_members(Members::new(["added", "node1", "node2"].map(String::from)));
+    reader.set_members(MemberTable::new(["added", "node1", "node2"].map(String::from)));
     assert_eq!(reader.heard(MemberIndex(0)), None);
     let again = reader.read(NOW, &frame, &keys()).unwrap();
-    assert_eq!((again.from, again.content), (MemberIndex(1), Content::Again));
-    let written = write(&mut reader, To::All, &Word::AskMeaning)[0].bytes(&keys());
+    assert_eq!((again.from, again.content), (MemberIndex(1), WireContent::Again));
+    let written = write(&mut reader, Receivers::All, &NativeMessage::AskSettings)[0].bytes(&keys());
     assert_eq!(wire(0).read(NOW, &written, &keys()).unwrap().from, MemberIndex(1));
     // Nothing changes if the new configuration does not have this member.
-    reader.set_members(Members::new(["node1".to_string()]));
+    reader.set_members(MemberTable::new(["node1".to_string()]));
     assert_eq!(reader.members().named("added"), Some(MemberIndex(0)));
 }
 
@@ -328,15 +351,16 @@ fn kinds_and_words_of_later_versions_are_no_fault() {
         let head = ["cluster=test", "src=node1", "gen=1", "num=1", "set=1"];
         wire(1).read(NOW, &signed(&[&head, fields].concat(), &keys()), &keys()).unwrap().content
     };
-    assert_eq!(read(&["t=later", "list=any thing"]), Content::Unknown("later".into()));
+    assert_eq!(read(&["t=later", "list=any thing"]), WireContent::Unknown("later".into()));
     let more =
         ["is=later standby", "x=y", "list=ffffffff 1 2+\nlater 3\nunable 0000000000000001 0000000000000002"];
-    let Content::Message(Word::Beat(beat), Some(reach)) = read(&[&BEAT[..], &more].concat()) else {
+    let WireContent::Message(NativeMessage::Beat(beat), Some(reach)) = read(&[&BEAT[..], &more].concat())
+    else {
         panic!("a beat")
     };
     assert!(beat.standby);
     let unable = vec![GroupId(1), GroupId(2)];
-    assert_eq!(beat.lists, Some(Lists { unable, ..Lists::default() }));
+    assert_eq!(beat.lists, Some(GroupLists { unable, ..GroupLists::default() }));
     assert_eq!(beat.claims.echoes, [], "an echo of a member that is not known here is not for us");
     assert_eq!(reach.versions.common(Versions { lowest: 2, highest: 9 }), Some(2));
     assert_eq!(reach.versions.common(Versions { lowest: 3, highest: 9 }), None);
@@ -349,10 +373,10 @@ fn nodes_are_heard_by_their_places_and_witnesses_by_name() {
                 resources = [\"daemon\"]\nguard = \"none\"\ni-know = \"a test\"\n";
     let checked = crate::config::locum_toml::check(toml.as_bytes(), "node2");
     let plan = checked.plan.unwrap_or_else(|| panic!("{:#?}", checked.diags));
-    let wire = |me| Wire::new("test", Members::of(&plan), MemberIndex(me), 1, PATIENCE);
+    let wire = |me| Wire::new("test", MemberTable::of(&plan), MemberIndex(me), 1, PATIENCE);
     let hears = [(MemberIndex(0), 1), (MemberIndex(2), 2)].into();
     let (word, _) = beat(1, 0, 1, 1);
-    let frames = wire(1).write(1, To::All, &word, &Reach { hears, ..Reach::default() });
+    let frames = wire(1).write(1, Receivers::All, &word, &Reach { hears, ..Reach::default() });
     let text = String::from_utf8(frames[0].bytes(&keys())).unwrap();
     let list = format!("list={} 2\nhears 1 1,", crate::model::identity::MemberId::of("witness"));
     assert!(text.contains(&list), "{text}");
@@ -362,12 +386,12 @@ fn nodes_are_heard_by_their_places_and_witnesses_by_name() {
         let fields = [&head[..], &BEAT, &[list]].concat();
         wire(0).read(NOW, &signed(&fields, &keys()), &keys())
     };
-    let Content::Message(_, Some(reach)) = read("list=hears 5 fffffffffffffffe").unwrap().content else {
+    let WireContent::Message(_, Some(reach)) = read("list=hears 5 fffffffffffffffe").unwrap().content else {
         panic!("a beat")
     };
     assert_eq!(reach.hears, [(MemberIndex(1), 5)].into());
     for list in ["list=hears 1", "list=hears 100000000 1", "list=hears 1 1 1", "list=hears 1 x"] {
-        assert_eq!(read(list).unwrap_err(), Refusal::Message, "{list}");
+        assert_eq!(read(list).unwrap_err(), WireRefusal::Message, "{list}");
     }
 }
 
@@ -403,12 +427,12 @@ fn messages_out_of_form_are_refused() {
         if item.is_empty() && kind != "t=copy" {
             continue;
         }
-        assert_eq!(read(&[&kind, &list]), Refusal::Message, "{kind} {item:?}");
+        assert_eq!(read(&[&kind, &list]), WireRefusal::Message, "{kind} {item:?}");
     }
     for missing in 1..BEAT.len() {
         // A beat without `word` must not pass for `good`.
         let fields = [&BEAT[..missing], &BEAT[missing + 1..]].concat();
-        assert_eq!(read(&fields), Refusal::Message, "without {}", BEAT[missing]);
+        assert_eq!(read(&fields), WireRefusal::Message, "without {}", BEAT[missing]);
     }
     for item in [
         "! ca12f31b 0000000000000001 1",
@@ -423,61 +447,61 @@ fn messages_out_of_form_are_refused() {
         "unable 1",
     ] {
         let list = format!("list={item}");
-        assert_eq!(read(&[&BEAT[..], &[&list]].concat()), Refusal::Message, "{item}");
+        assert_eq!(read(&[&BEAT[..], &[&list]].concat()), WireRefusal::Message, "{item}");
     }
     let group = "group=0000000000000001";
-    assert_eq!(read(&["t=ask-move", "id=1"]), Refusal::Message);
-    assert_eq!(read(&["t=ask-move", "id=1", "group=1"]), Refusal::Message);
-    assert_eq!(read(&["t=ask-move", "id=1", group, "to=nobody"]), Refusal::UnknownMember);
-    assert_eq!(read(&["t=move-answer", "id=1", "done=maybe"]), Refusal::Message);
-    assert_eq!(read(&["t=move-answer", "id=1", "done=no", "text=\x1b[2J"]), Refusal::Message);
+    assert_eq!(read(&["t=ask-move", "id=1"]), WireRefusal::Message);
+    assert_eq!(read(&["t=ask-move", "id=1", "group=1"]), WireRefusal::Message);
+    assert_eq!(read(&["t=ask-move", "id=1", group, "to=nobody"]), WireRefusal::UnknownMember);
+    assert_eq!(read(&["t=move-answer", "id=1", "done=maybe"]), WireRefusal::Message);
+    assert_eq!(read(&["t=move-answer", "id=1", "done=no", "text=\x1b[2J"]), WireRefusal::Message);
     let long = format!("text={}", "x".repeat(ANSWER_MAX + 1));
-    assert_eq!(read(&["t=move-answer", "id=1", "done=no", &long]), Refusal::Message);
-    assert_eq!(read(&["t=prepare", "list=0000000000000001 1.ffffffff"]), Refusal::UnknownMember);
-    assert_eq!(read(&["t=prepare", "part=1/2", "list=0000000000000001 1"]), Refusal::Message);
+    assert_eq!(read(&["t=move-answer", "id=1", "done=no", &long]), WireRefusal::Message);
+    assert_eq!(read(&["t=prepare", "list=0000000000000001 1.ffffffff"]), WireRefusal::UnknownMember);
+    assert_eq!(read(&["t=prepare", "part=1/2", "list=0000000000000001 1"]), WireRefusal::Message);
 }
 
 #[test]
 fn a_ballot_of_nobody_is_carried() {
-    let refusal = crate::claims::Refusal {
+    let refusal = crate::claims::ClaimRefusal {
         group: GroupId(1),
         ballot: ballot(1, 1),
         promised: Ballot { round: 9, node: MemberIndex::NOBODY },
         wait: Duration::ZERO,
     };
-    let word = Word::Claims(Message::Refuse(vec![refusal]));
-    assert_eq!(message(wire(1).read(NOW, &said(word.clone())[0], &keys())), word);
+    let word = NativeMessage::Claims(ClaimMessage::Refuse(vec![refusal]));
+    assert_eq!(message(wire(1).read(NOW, &frames_of(word.clone())[0], &keys())), word);
 }
 
 #[test]
 fn texts_fit_a_line() {
     let text = |text: &str| {
-        let word = Word::MoveAnswer { order: OrderId(1), done: false, text: text.into() };
-        match message(wire(1).read(NOW, &said(word)[0], &keys())) {
-            Word::MoveAnswer { text, .. } => text,
+        let word = NativeMessage::MoveAnswer { order: OrderId(1), done: false, text: text.into() };
+        match message(wire(1).read(NOW, &frames_of(word)[0], &keys())) {
+            NativeMessage::MoveAnswer { text, .. } => text,
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(text("no\nway"), "no\u{fffd}way");
     assert_eq!(text(""), "");
     assert_eq!(text(&"é".repeat(300)), "é".repeat(ANSWER_MAX));
-    let meaning = Word::Meaning(vec!["a\nb".into(), String::new(), "c".into()]);
-    let heard = message(wire(1).read(NOW, &said(meaning)[0], &keys()));
-    assert_eq!(heard, Word::Meaning(vec!["a\u{fffd}b".into(), "c".into()]));
+    let meaning = NativeMessage::Settings(vec!["a\nb".into(), String::new(), "c".into()]);
+    let heard = message(wire(1).read(NOW, &frames_of(meaning)[0], &keys()));
+    assert_eq!(heard, NativeMessage::Settings(vec!["a\u{fffd}b".into(), "c".into()]));
 }
 
 #[test]
 fn a_beat_of_claims_alone_is_no_message() {
-    let Word::Beat(beat) = beat(2, 1, 1, 0).0 else { panic!("a beat") };
-    assert_eq!(said(Word::Claims(Message::Beat(beat.claims))), Vec::<Vec<u8>>::new());
+    let NativeMessage::Beat(beat) = beat(2, 1, 1, 0).0 else { panic!("a beat") };
+    assert_eq!(frames_of(NativeMessage::Claims(ClaimMessage::Beat(beat.claims))), Vec::<Vec<u8>>::new());
 }
 
 // ---- lists -----------------------------------------------------------------
 
 #[test]
 fn a_long_list_is_taken_whole_or_not_at_all() {
-    let word = Word::Claims(Message::List(claims(1000)));
-    let frames = said(word.clone());
+    let word = NativeMessage::Claims(ClaimMessage::List(claims(1000)));
+    let frames = frames_of(word.clone());
     assert!(frames.len() > 10 && frames.iter().all(|frame| frame.len() <= FRAME_BYTES), "{}", frames.len());
     for order in [false, true] {
         let mut reader = wire(1);
@@ -487,7 +511,7 @@ fn a_long_list_is_taken_whole_or_not_at_all() {
         }
         let last = frames.pop().unwrap();
         for frame in frames {
-            assert_eq!(reader.read(NOW, &frame, &keys()).unwrap().content, Content::Part);
+            assert_eq!(reader.read(NOW, &frame, &keys()).unwrap().content, WireContent::Part);
         }
         assert_eq!(message(reader.read(NOW, &last, &keys())), word);
     }
@@ -495,15 +519,15 @@ fn a_long_list_is_taken_whole_or_not_at_all() {
 
 #[test]
 fn an_incomplete_list_is_forgotten_in_time_or_when_a_newer_one_comes() {
-    let word = Word::Claims(Message::List(claims(100)));
+    let word = NativeMessage::Claims(ClaimMessage::List(claims(100)));
     let mut sender = wire(0);
     let mut list = || -> Vec<Vec<u8>> {
-        write(&mut sender, To::All, &word).iter().map(|frame| frame.bytes(&keys())).collect()
+        write(&mut sender, Receivers::All, &word).iter().map(|frame| frame.bytes(&keys())).collect()
     };
     let (first, second, third) = (list(), list(), list());
     assert!(first.len() > 2);
     let part = |reader: &mut Wire, now, frame: &[u8]| {
-        assert_eq!(reader.read(now, frame, &keys()).unwrap().content, Content::Part);
+        assert_eq!(reader.read(now, frame, &keys()).unwrap().content, WireContent::Part);
     };
     let mut reader = wire(1);
     first[1..].iter().for_each(|frame| part(&mut reader, NOW, frame));
@@ -519,13 +543,13 @@ fn an_incomplete_list_is_forgotten_in_time_or_when_a_newer_one_comes() {
 #[test]
 fn what_one_member_can_make_us_keep_is_bounded() {
     let long = "x".repeat(60_000);
-    let frames = said(Word::Meaning((0..40).map(|_| long.clone()).collect()));
+    let frames = frames_of(NativeMessage::Settings((0..40).map(|_| long.clone()).collect()));
     assert_eq!(frames.len(), 40);
     let mut reader = wire(1);
     let mut kept = 0;
     let refused = frames.iter().filter(|frame| match reader.read(NOW, frame, &keys()) {
         Ok(_) => false,
-        Err(refusal) => refusal == Refusal::TooMuch,
+        Err(refusal) => refusal == WireRefusal::TooMuch,
     });
     let refused = refused.count();
     for peer in reader.peers.values() {
@@ -536,12 +560,14 @@ fn what_one_member_can_make_us_keep_is_bounded() {
 
 #[test]
 fn pieces_of_a_takeover_are_messages_of_their_own() {
-    let word = Word::Claims(Message::Propose(PATIENCE, claims(1000)));
-    let frames = said(word);
+    let word = NativeMessage::Claims(ClaimMessage::Propose(PATIENCE, claims(1000)));
+    let frames = frames_of(word);
     let mut reader = wire(1);
     let mut heard = vec![];
     for frame in &frames {
-        let Word::Claims(Message::Propose(PATIENCE, list)) = message(reader.read(NOW, frame, &keys())) else {
+        let NativeMessage::Claims(ClaimMessage::Propose(PATIENCE, list)) =
+            message(reader.read(NOW, frame, &keys()))
+        else {
             panic!("a proposal")
         };
         heard.extend(list);
@@ -570,8 +596,8 @@ fn any_time() -> impl Strategy<Value = Duration> {
 
 fn any_claim() -> impl Strategy<Value = Claim> {
     let earlier = (any_member(), any::<u64>(), any_ballot());
-    let earlier = earlier.prop_map(|(node, generation, ballot)| Earlier { node, generation, ballot });
-    let generation = prop_oneof![Just(LIFE), any::<u64>()];
+    let earlier = earlier.prop_map(|(node, generation, ballot)| EarlierOwner { node, generation, ballot });
+    let generation = prop_oneof![Just(GENERATION), any::<u64>()];
     (any_ballot(), generation, any::<u32>(), any::<bool>(), many(earlier, 0..4)).prop_map(
         |(ballot, generation, version, durable, unproved)| Claim {
             ballot,
@@ -583,8 +609,9 @@ fn any_claim() -> impl Strategy<Value = Claim> {
     )
 }
 
-fn any_report() -> impl Strategy<Value = Report> {
-    (option::of(any_claim()), any::<bool>()).prop_map(|(accepted, released)| Report { accepted, released })
+fn any_report() -> impl Strategy<Value = VoterReport> {
+    (option::of(any_claim()), any::<bool>())
+        .prop_map(|(accepted, released)| VoterReport { accepted, released })
 }
 
 fn any_reach() -> impl Strategy<Value = Reach> {
@@ -593,29 +620,29 @@ fn any_reach() -> impl Strategy<Value = Reach> {
         .prop_map(|((lowest, highest), hears)| Reach { versions: Versions { lowest, highest }, hears })
 }
 
-fn any_beat() -> impl Strategy<Value = Beat> {
+fn any_beat() -> impl Strategy<Value = NativeBeat> {
     let disputed = many((any_group(), any_ballot()), 0..3);
     let echo = (any::<u64>(), any::<u64>(), any::<bool>(), disputed).prop_map(
-        |(generation, sequence, granted, disputed)| Echo { generation, sequence, granted, disputed },
+        |(generation, sequence, granted, disputed)| BeatEcho { generation, sequence, granted, disputed },
     );
     let echoes = proptest::collection::btree_map(any_member(), echo, 0..4);
     let word = prop_oneof![Just(Memory::Blank), Just(Memory::AllBlank), Just(Memory::Good)];
     let claims = (any::<u64>(), any::<u64>(), any_time(), word, echoes).prop_map(
-        |(sequence, digest, lease, word, echoes)| crate::claims::Beat {
+        |(sequence, digest, lease, word, echoes)| crate::claims::ClaimBeat {
             sequence,
-            digest: Digest(digest),
+            digest: ClaimsDigest(digest),
             lease,
-            word,
+            memory: word,
             echoes: echoes.into_iter().collect(),
         },
     );
-    let board = any::<u64>().prop_map(Digest);
+    let board = any::<u64>().prop_map(ClaimsDigest);
     let lists = option::of(any_lists(BEAT_LIST_MAX));
     (claims, any::<u64>(), board, any::<(bool, bool)>(), lists).prop_map(
-        |(claims, config, board, (standby, waits), lists)| Beat {
+        |(claims, config, board, (standby, waits), lists)| NativeBeat {
             claims,
             config,
-            board,
+            gossip: board,
             standby,
             waits,
             lists,
@@ -623,15 +650,19 @@ fn any_beat() -> impl Strategy<Value = Beat> {
     )
 }
 
-fn any_lists(most: usize) -> impl Strategy<Value = Lists> {
+fn any_lists(most: usize) -> impl Strategy<Value = GroupLists> {
     let groups = || many(any_group(), 0..=most);
-    (groups(), groups(), groups()).prop_map(|(starting, unable, cut)| Lists { starting, unable, cut })
+    (groups(), groups(), groups()).prop_map(|(starting, unable, cut)| GroupLists {
+        starting,
+        unable,
+        unreachable: cut,
+    })
 }
 
-fn any_entry() -> impl Strategy<Value = Entry> {
+fn any_entry() -> impl Strategy<Value = GossipEntry> {
     let pin = (option::of(any_group()), any_ballot(), any::<bool>(), any::<u32>(), any_time())
-        .prop_map(|(group, number, on, user, age)| Entry::Pin { group, number, on, user, age });
-    let moved = (any_group(), any_ballot(), any_time()).prop_map(|(group, epoch, age)| Entry::Moved {
+        .prop_map(|(group, number, on, user, age)| GossipEntry::Pin { group, number, on, user, age });
+    let moved = (any_group(), any_ballot(), any_time()).prop_map(|(group, epoch, age)| GossipEntry::Moved {
         group,
         epoch,
         age,
@@ -639,66 +670,87 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     prop_oneof![pin, moved]
 }
 
-fn any_claims_message() -> impl Strategy<Value = Message> {
+fn any_claims_message() -> impl Strategy<Value = ClaimMessage> {
     let ballots = || many((any_group(), any_ballot()), 0..60);
     let reports = || many((any_group(), any_ballot(), any_report()), 0..30);
     let claims = || many((any_group(), any_claim()), 0..30);
-    let refusal = (any_group(), any_ballot(), any_ballot(), any_time())
-        .prop_map(|(group, ballot, promised, wait)| crate::claims::Refusal { group, ballot, promised, wait });
-    let copied = (any::<u64>(), any_time(), reports()).prop_map(|(ceiling, longest_lease, groups)| Copied {
-        ceiling,
-        longest_lease,
-        groups,
-    });
+    let refusal =
+        (any_group(), any_ballot(), any_ballot(), any_time()).prop_map(|(group, ballot, promised, wait)| {
+            crate::claims::ClaimRefusal { group, ballot, promised, wait }
+        });
+    let copied = (any::<u64>(), any_time(), reports())
+        .prop_map(|(ceiling, longest_lease, groups)| VoterCopy { ceiling, longest_lease, groups });
     prop_oneof![
-        ballots().prop_map(Message::Prepare),
-        reports().prop_map(Message::Promise),
-        many(refusal, 0..30).prop_map(Message::Refuse),
-        (any_time(), claims()).prop_map(|(lease, list)| Message::Propose(lease, list)),
-        many((any_group(), any_ballot(), any::<u32>()), 0..60).prop_map(Message::Accept),
-        many((any_group(), any_claim(), option::of(any_member())), 0..30).prop_map(Message::Release),
-        Just(Message::Swept),
-        Just(Message::AskList),
-        claims().prop_map(Message::List),
-        ballots().prop_map(Message::Ask),
-        ballots().prop_map(Message::Clear),
-        Just(Message::AskCopy),
-        copied.prop_map(Message::Copy),
+        ballots().prop_map(ClaimMessage::Prepare),
+        reports().prop_map(ClaimMessage::Promise),
+        many(refusal, 0..30).prop_map(ClaimMessage::Refuse),
+        (any_time(), claims()).prop_map(|(lease, list)| ClaimMessage::Propose(lease, list)),
+        many((any_group(), any_ballot(), any::<u32>()), 0..60).prop_map(ClaimMessage::Accept),
+        many((any_group(), any_claim(), option::of(any_member())), 0..30).prop_map(ClaimMessage::Release),
+        Just(ClaimMessage::Swept),
+        Just(ClaimMessage::AskList),
+        claims().prop_map(ClaimMessage::List),
+        ballots().prop_map(ClaimMessage::Ask),
+        ballots().prop_map(ClaimMessage::Clear),
+        Just(ClaimMessage::AskCopy),
+        copied.prop_map(ClaimMessage::Copy),
     ]
 }
 
-fn any_word() -> impl Strategy<Value = Word> {
+fn any_message() -> impl Strategy<Value = NativeMessage> {
     let ask = (any::<u64>(), any_group(), option::of(any_member()));
     let answer = (any::<u64>(), any::<bool>(), "\\PC{0,200}");
     prop_oneof![
-        4 => any_beat().prop_map(Word::Beat),
-        13 => any_claims_message().prop_map(Word::Claims),
-        1 => ask.prop_map(|(order, group, to)| Word::AskMove { order: OrderId(order), group, to }),
-        1 => answer.prop_map(|(order, done, text)| Word::MoveAnswer { order: OrderId(order), done, text }),
-        1 => Just(Word::AskMeaning),
-        1 => many("\\PC{1,80}", 0..80).prop_map(Word::Meaning),
-        1 => many(any_entry(), 0..60).prop_map(Word::Board),
-        1 => any_lists(300).prop_map(Word::Lists),
+        4 => any_beat().prop_map(NativeMessage::Beat),
+        13 => any_claims_message().prop_map(NativeMessage::Claims),
+        1 => ask.prop_map(|(order, group, to)| NativeMessage::AskMove { order: OrderId(order), group, to }),
+        1 => answer.prop_map(|(order, done, text)| NativeMessage::MoveAnswer { order: OrderId(order), done, text }),
+        1 => Just(NativeMessage::AskSettings),
+        1 => many("\\PC{1,80}", 0..80).prop_map(NativeMessage::Settings),
+        1 => many(any_entry(), 0..60).prop_map(NativeMessage::Gossip),
+        1 => any_lists(300).prop_map(NativeMessage::Lists),
     ]
 }
 
 /// Puts messages that were split together again.
-fn join(words: Vec<Word>) -> Word {
+fn join(words: Vec<NativeMessage>) -> NativeMessage {
     let mut words = words.into_iter();
     let mut first = words.next().unwrap();
     for word in words {
         match (&mut first, word) {
-            (Word::Claims(Message::Prepare(all)), Word::Claims(Message::Prepare(more)))
-            | (Word::Claims(Message::Ask(all)), Word::Claims(Message::Ask(more)))
-            | (Word::Claims(Message::Clear(all)), Word::Claims(Message::Clear(more))) => all.extend(more),
-            (Word::Claims(Message::Promise(all)), Word::Claims(Message::Promise(more))) => all.extend(more),
-            (Word::Claims(Message::Refuse(all)), Word::Claims(Message::Refuse(more))) => all.extend(more),
-            (Word::Claims(Message::Propose(_, all)), Word::Claims(Message::Propose(_, more))) => {
-                all.extend(more)
-            }
-            (Word::Claims(Message::Accept(all)), Word::Claims(Message::Accept(more))) => all.extend(more),
-            (Word::Claims(Message::Release(all)), Word::Claims(Message::Release(more))) => all.extend(more),
-            (Word::Board(all), Word::Board(more)) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Prepare(all)),
+                NativeMessage::Claims(ClaimMessage::Prepare(more)),
+            )
+            | (
+                NativeMessage::Claims(ClaimMessage::Ask(all)),
+                NativeMessage::Claims(ClaimMessage::Ask(more)),
+            )
+            | (
+                NativeMessage::Claims(ClaimMessage::Clear(all)),
+                NativeMessage::Claims(ClaimMessage::Clear(more)),
+            ) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Promise(all)),
+                NativeMessage::Claims(ClaimMessage::Promise(more)),
+            ) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Refuse(all)),
+                NativeMessage::Claims(ClaimMessage::Refuse(more)),
+            ) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Propose(_, all)),
+                NativeMessage::Claims(ClaimMessage::Propose(_, more)),
+            ) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Accept(all)),
+                NativeMessage::Claims(ClaimMessage::Accept(more)),
+            ) => all.extend(more),
+            (
+                NativeMessage::Claims(ClaimMessage::Release(all)),
+                NativeMessage::Claims(ClaimMessage::Release(more)),
+            ) => all.extend(more),
+            (NativeMessage::Gossip(all), NativeMessage::Gossip(more)) => all.extend(more),
             (first, word) => panic!("{first:?} and {word:?} are two messages"),
         }
     }
@@ -707,23 +759,23 @@ fn join(words: Vec<Word>) -> Word {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_the_same(word in any_word(), reach in any_reach(), serial in any::<bool>()) {
+    fn what_is_written_is_read_the_same(word in any_message(), reach in any_reach(), serial in any::<bool>()) {
         let framing = if serial { Framing::Classic } else { Framing::Netstring };
         let mut reader = wire(1);
         let mut words = vec![];
-        let frames = wire(0).write(1, To::All, &word, &reach);
+        let frames = wire(0).write(1, Receivers::All, &word, &reach);
         let count = frames.len();
         for (index, frame) in frames.iter().enumerate() {
             let mut bytes = vec![];
             frame.emit(framing, &keys(), &mut bytes);
             prop_assert!(bytes.len() <= FRAME_BYTES);
             match reader.read(NOW, &bytes, &keys()).unwrap().content {
-                Content::Message(read, tells) => {
-                    prop_assert_eq!(tells.is_some(), matches!(read, Word::Beat(_)));
+                WireContent::Message(read, tells) => {
+                    prop_assert_eq!(tells.is_some(), matches!(read, NativeMessage::Beat(_)));
                     prop_assert!(tells.is_none_or(|tells| tells == reach));
                     words.push(read);
                 }
-                Content::Part => prop_assert!(index + 1 < count),
+                WireContent::Part => prop_assert!(index + 1 < count),
                 other => prop_assert!(false, "{other:?}"),
             }
         }
@@ -731,15 +783,15 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_is_refused(word in any_word(), place in any::<prop::sample::Index>(), bit in 0_u8..8) {
-        let frame = &said(word)[0];
+    fn a_flipped_bit_is_refused(word in any_message(), place in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let frame = &frames_of(word)[0];
         let place = place.index(frame.len());
         let mut damaged = frame.clone();
         damaged[place] ^= 1 << bit;
         let read = wire(1).read(NOW, &damaged, &keys());
         // The key's number is not signed: a number that finds the same key passes.
         let digit = frame.len() - "0 ,".len() - 64;
-        let refused = matches!(read, Err(Refusal::Frame(_) | Refusal::ForeignCluster(_)));
+        let refused = matches!(read, Err(WireRefusal::Frame(_) | WireRefusal::ForeignCluster(_)));
         prop_assert!(refused || (place == digit && read.is_ok()), "{:?}", read);
     }
 
@@ -761,12 +813,12 @@ proptest! {
         let head = ["cluster=test", &kind, "src=node1", "gen=1", "num=5", "set=1"];
         let all: Vec<&str> = head.into_iter().chain(fields.iter().map(String::as_str)).chain([list.as_str()]).collect();
         let read = wire(1).read(NOW, &signed(&all, &keys()), &keys());
-        if let Ok(Received { content: Content::Message(word, reach), .. }) = read {
-            let again = wire(0).write(1, To::All, &word, &reach.unwrap_or_default());
+        if let Ok(WireReceived { content: WireContent::Message(word, reach), .. }) = read {
+            let again = wire(0).write(1, Receivers::All, &word, &reach.unwrap_or_default());
             let mut reader = wire(1);
             let words = again.iter().filter_map(|frame| {
                 match reader.read(NOW, &frame.bytes(&keys()), &keys()).unwrap().content {
-                    Content::Message(word, _) => Some(word),
+                    WireContent::Message(word, _) => Some(word),
                     _ => None,
                 }
             });
@@ -789,29 +841,38 @@ fn assert_stated(texts: &[String]) {
 }
 
 fn cluster(names: impl Iterator<Item = String>, cluster: &str) -> Wire {
-    Wire::new(cluster, Members::new(names), MemberIndex(0), LIFE, PATIENCE)
+    Wire::new(cluster, MemberTable::new(names), MemberIndex(0), GENERATION, PATIENCE)
 }
 
 /// A beat of the first of `members` members after `sequence` beats. It has `own` groups of its own and echoes `echoed`
 /// others.
-fn beat(members: u8, echoed: u8, sequence: u64, own: u64) -> (Word, Reach) {
-    let echo = Echo { generation: LIFE, sequence, granted: true, disputed: vec![] };
+fn beat(members: u8, echoed: u8, sequence: u64, own: u64) -> (NativeMessage, Reach) {
+    let echo = BeatEcho { generation: GENERATION, sequence, granted: true, disputed: vec![] };
     let others = || (1..members).map(MemberIndex);
-    let claims = crate::claims::Beat {
+    let claims = crate::claims::ClaimBeat {
         sequence,
-        digest: Digest::of(claims(own).iter().map(|(group, claim)| (*group, claim.ballot))),
+        digest: ClaimsDigest::of(claims(own).iter().map(|(group, claim)| (*group, claim.ballot))),
         lease: PATIENCE,
-        word: Memory::Good,
+        memory: Memory::Good,
         echoes: others().take(echoed.into()).map(|member| (member, echo.clone())).collect(),
     };
-    let board = Digest::default();
-    let beat =
-        Beat { claims, config: CONFIG, board, standby: false, waits: false, lists: Some(Lists::default()) };
-    (Word::Beat(beat), Reach { hears: others().map(|member| (member, 3)).collect(), ..Reach::default() })
+    let board = ClaimsDigest::default();
+    let beat = NativeBeat {
+        claims,
+        config: CONFIG,
+        gossip: board,
+        standby: false,
+        waits: false,
+        lists: Some(GroupLists::default()),
+    };
+    (
+        NativeMessage::Beat(beat),
+        Reach { hears: others().map(|member| (member, 3)).collect(), ..Reach::default() },
+    )
 }
 
-fn bytes(wire: &mut Wire, (word, reach): &(Word, Reach)) -> Vec<usize> {
-    wire.write(1, To::All, word, reach).iter().map(|frame| frame.bytes(&keys()).len()).collect()
+fn bytes(wire: &mut Wire, (word, reach): &(NativeMessage, Reach)) -> Vec<usize> {
+    wire.write(1, Receivers::All, word, reach).iter().map(|frame| frame.bytes(&keys()).len()).collect()
 }
 
 #[test]
@@ -842,24 +903,25 @@ fn a_takeover_of_a_thousand_groups_costs_tens_of_frames() {
     let mut rows = vec![];
     for own in [1_u64, 100, 1000] {
         let earlier = |group| {
-            let unproved = vec![Earlier { node: MemberIndex(1), generation: LIFE, ballot: ballot(0x10, 1) }];
-            (group, Claim { generation: LIFE, version: 0, unproved, ..claim(0x11, 0, &[]) })
+            let unproved =
+                vec![EarlierOwner { node: MemberIndex(1), generation: GENERATION, ballot: ballot(0x10, 1) }];
+            (group, Claim { generation: GENERATION, version: 0, unproved, ..claim(0x11, 0, &[]) })
         };
         let report = |group| {
-            let accepted = Some(Claim { generation: LIFE, ..claim(0x10, 1, &[]) });
-            (group, ballot(0x11, 0), Report { accepted, released: false })
+            let accepted = Some(Claim { generation: GENERATION, ..claim(0x10, 1, &[]) });
+            (group, ballot(0x11, 0), VoterReport { accepted, released: false })
         };
         let bodies = [
-            Message::Prepare(groups(own).map(|group| (group, ballot(0x11, 0))).collect()),
-            Message::Promise(groups(own).map(report).collect()),
-            Message::Propose(PATIENCE, groups(own).map(earlier).collect()),
-            Message::Accept(groups(own).map(|group| (group, ballot(0x11, 0), 0)).collect()),
-            Message::List(claims(own)),
+            ClaimMessage::Prepare(groups(own).map(|group| (group, ballot(0x11, 0))).collect()),
+            ClaimMessage::Promise(groups(own).map(report).collect()),
+            ClaimMessage::Propose(PATIENCE, groups(own).map(earlier).collect()),
+            ClaimMessage::Accept(groups(own).map(|group| (group, ballot(0x11, 0), 0)).collect()),
+            ClaimMessage::List(claims(own)),
         ];
         let mut row = format!("| {own} |");
         for body in bodies {
             let mut wire = cluster(["node01", "node02", "node03"].into_iter().map(String::from), "prod");
-            let sizes = bytes(&mut wire, &(Word::Claims(body), Reach::default()));
+            let sizes = bytes(&mut wire, &(NativeMessage::Claims(body), Reach::default()));
             row += &format!(" {} ({}) |", sizes.len(), sizes.iter().sum::<usize>());
             assert!(sizes.len() as u64 <= 1 + own / 10, "{sizes:?}");
         }
@@ -873,7 +935,7 @@ fn the_page_shows_a_real_frame() {
     let mut wire = cluster(["node1", "node2", "witness"].into_iter().map(String::from), "prod");
     wire.next = 0x2a7;
     let (word, reach) = beat(3, 2, 0x1f4, 1);
-    let frame = wire.write(1, To::All, &word, &reach);
+    let frame = wire.write(1, Receivers::All, &word, &reach);
     let text = String::from_utf8(frame[0].bytes(&keys())).unwrap();
     assert_stated(&[text]);
 }
@@ -881,20 +943,20 @@ fn the_page_shows_a_real_frame() {
 #[test]
 fn names_of_refusals_are_all_different() {
     let all = [
-        Refusal::Frame(FrameRefusal::NoFrame),
-        Refusal::ForeignCluster("x".into()),
-        Refusal::WeakKey,
-        Refusal::Head("t"),
-        Refusal::UnknownSender("x".into()),
-        Refusal::WrongLink("x".into()),
-        Refusal::Own,
-        Refusal::OwnEarlier,
-        Refusal::SameName,
-        Refusal::Replayed,
-        Refusal::Message,
-        Refusal::UnknownMember,
-        Refusal::TooMuch,
+        WireRefusal::Frame(FrameRefusal::NoFrame),
+        WireRefusal::ForeignCluster("x".into()),
+        WireRefusal::WeakKey,
+        WireRefusal::Head("t"),
+        WireRefusal::UnknownSender("x".into()),
+        WireRefusal::WrongLink("x".into()),
+        WireRefusal::Own,
+        WireRefusal::OwnEarlier,
+        WireRefusal::SameName,
+        WireRefusal::Replayed,
+        WireRefusal::Message,
+        WireRefusal::UnknownMember,
+        WireRefusal::TooMuch,
     ];
-    let names: alloc::collections::BTreeSet<_> = all.iter().map(Refusal::name).collect();
+    let names: alloc::collections::BTreeSet<_> = all.iter().map(WireRefusal::name).collect();
     assert_eq!(names.len(), all.len());
 }

@@ -17,13 +17,13 @@ use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
 use super::{
+    exchange::{self, ReceivedText, TellingPace},
     inbound::ECHOES,
-    telling::{self, Pace, Told},
     *,
 };
 use crate::{
-    model::settings::{self, Difference},
-    r1::message::Files,
+    model::settings::{self, SettingDifference},
+    r1::message::FileFields,
 };
 
 /// How long a refused daemon start of the peer stays noted.
@@ -40,14 +40,14 @@ pub(super) struct Agreement {
     digest: u64,
     /// Our lines as one text, while the files differ.
     text: String,
-    pace: Pace,
-    theirs: Theirs,
+    pace: TellingPace,
+    theirs: PeerFiles,
     /// The groups that have each resource.
-    users: BTreeMap<What, Vec<GroupIndex>>,
+    users: BTreeMap<ResourceIdentity, Vec<GroupIndex>>,
     /// By group: the dialect wants it to run.
     wanted: Vec<bool>,
     /// The groups that do not run here although the dialect wants them, and why.
-    withheld: BTreeMap<GroupIndex, Why>,
+    withheld: BTreeMap<GroupIndex, WithheldReason>,
     /// The groups that both nodes seem to run, and since when.
     double: BTreeMap<GroupIndex, Instant>,
     /// Our newest number at two moments at least [`ECHOES`] apart; `marked` is the later of the two moments.
@@ -61,7 +61,7 @@ pub(super) struct Agreement {
 
 /// Why a group is withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+enum WithheldReason {
     /// The other node's file gives it to that node.
     Given,
     /// The other node has not sent all of its file yet, which may give it to that node.
@@ -70,7 +70,7 @@ enum Why {
 
 /// A line of the peer's file that has a resource of one of our groups.
 #[derive(Debug)]
-struct Rival {
+struct RivalLine {
     /// The line gives it to us; otherwise to the peer.
     is_ours: bool,
     key: String,
@@ -78,16 +78,16 @@ struct Rival {
 
 /// What the peer has said about its files since its daemon started.
 #[derive(Debug, Default)]
-struct Theirs {
+struct PeerFiles {
     digest: Option<u64>,
     /// Its lines, while more of them are to come.
-    told: Told,
+    received: ReceivedText,
     /// When the last of its lines arrived.
     learned: Instant,
     /// Its lines that concern our groups, by group.
-    rivals: BTreeMap<GroupIndex, Vec<Rival>>,
+    rivals: BTreeMap<GroupIndex, Vec<RivalLine>>,
     /// How the files differ, once all lines are known.
-    differences: Option<Vec<Difference>>,
+    differences: Option<Vec<SettingDifference>>,
     /// How many bytes of our lines it knows, while it lacks some; `asked` is since when.
     wants: Option<u64>,
     asked: Instant,
@@ -100,20 +100,20 @@ struct Theirs {
 }
 
 impl Agreement {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &R1Plan) -> Self {
         let lines = lines(plan);
-        let mut users: BTreeMap<What, Vec<GroupIndex>> = BTreeMap::new();
+        let mut users: BTreeMap<ResourceIdentity, Vec<GroupIndex>> = BTreeMap::new();
         for (index, group) in plan.groups.iter().enumerate() {
             for resource in &group.resources {
                 users.entry(what(&resource.text)).or_default().push(GroupIndex(index));
             }
         }
         Self {
-            digest: settings::Digest::of(&lines).short(),
+            digest: settings::SettingsDigest::of(&lines).short(),
             lines,
             text: String::new(),
-            pace: Pace::of(plan),
-            theirs: Theirs::default(),
+            pace: TellingPace::of(plan),
+            theirs: PeerFiles::default(),
             users,
             wanted: alloc::vec![false; plan.groups.len()],
             withheld: BTreeMap::new(),
@@ -135,11 +135,11 @@ impl Agreement {
     }
 
     pub(super) fn forget_peer(&mut self) {
-        self.theirs = Theirs::default();
+        self.theirs = PeerFiles::default();
     }
 
     /// Notes that a frame of an older generation of the peer was refused.
-    pub(super) fn refuse_old_life(&mut self, now: Instant) {
+    pub(super) fn refuse_old_generation(&mut self, now: Instant) {
         self.refused = Some(now);
     }
 
@@ -163,7 +163,7 @@ impl Agreement {
 
     /// Evaluates the lines that have arrived since the last call.
     fn learn(&mut self, known: usize, me: &str, peer: &str) {
-        let Theirs { told, rivals, differences, .. } = &mut self.theirs;
+        let PeerFiles { received: told, rivals, differences, .. } = &mut self.theirs;
         for line in &told.lines[known..] {
             let Some((_, line)) = line.strip_prefix(HARESOURCES).and_then(|line| line.split_once(" = "))
             else {
@@ -178,7 +178,7 @@ impl Agreement {
             let key = words.clone().next().unwrap_or_default();
             let groups = words.filter_map(|word| self.users.get(&what(word))).flatten();
             for group in groups.copied().collect::<BTreeSet<_>>() {
-                rivals.entry(group).or_default().push(Rival { is_ours, key: key.into() });
+                rivals.entry(group).or_default().push(RivalLine { is_ours, key: key.into() });
             }
         }
         if told.wants().is_none() {
@@ -188,27 +188,27 @@ impl Agreement {
     }
 }
 
-impl Director {
+impl R1Director {
     /// The part of our status that concerns the files.
-    pub(super) fn files_to_say(&self) -> Files {
+    pub(super) fn files_to_say(&self) -> FileFields {
         let now = self.now.instant;
         let patience = self.alarm_beat() * 3;
-        let Some(peer) = &self.peer else { return Files::default() };
+        let Some(peer) = &self.peer else { return FileFields::default() };
         let files = &self.files;
         let theirs =
             Some(&files.theirs).filter(|theirs| theirs.differs.is_some() && peer.watch.state().is_up());
         let refuses = files.refused.is_some_and(|at| now.since(at) < patience);
         // A group that waits for untold lines is not announced as withheld.
-        let withheld = files.withheld.iter().filter(|(_, why)| **why == Why::Given);
+        let withheld = files.withheld.iter().filter(|(_, why)| **why == WithheldReason::Given);
         let withheld =
-            Some(self.keys_told(withheld.map(|(group, _)| *group))).filter(|keys| !keys.is_empty());
+            Some(self.status_keys(withheld.map(|(group, _)| *group))).filter(|keys| !keys.is_empty());
         let taken = withheld.as_ref().map_or(0, String::len);
         let lines =
-            theirs.and_then(|theirs| telling::piece(&files.text, theirs.wants?, files.pace.beside(taken)));
-        Files {
+            theirs.and_then(|theirs| exchange::piece(&files.text, theirs.wants?, files.pace.beside(taken)));
+        FileFields {
             digest: Some(files.digest),
             lines,
-            wants: theirs.and_then(|theirs| theirs.told.wants()),
+            wants: theirs.and_then(|theirs| theirs.received.wants()),
             withheld,
             hears: peer.received.generation().filter(|_| peer.watch.state().is_up()),
             known: peer.received.generation().filter(|_| refuses),
@@ -217,22 +217,23 @@ impl Director {
 
     /// Handles the part of a peer's status that concerns its files. `failed`: the keys of groups that it could not
     /// start.
-    pub(super) fn heard_files(&mut self, told: &Files, failed: &str) {
+    pub(super) fn heard_files(&mut self, announced: &FileFields, failed: &str) {
         let now = self.now.instant;
-        let hears = told.digest.is_none() || told.hears == Some(self.identity.generation);
+        let hears = announced.digest.is_none() || announced.hears == Some(self.identity.generation);
         self.files.theirs.deaf = if hears { None } else { self.files.theirs.deaf.or(Some(now)) };
         let keys = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
         let files = &mut self.files;
-        files.theirs.withheld = keys(told.withheld.as_deref().unwrap_or_default());
+        files.theirs.withheld = keys(announced.withheld.as_deref().unwrap_or_default());
         files.theirs.failed = keys(failed);
         let before = files.theirs.digest.or(Some(files.digest));
-        files.theirs.digest = told.digest;
-        let differs = told.digest.is_some_and(|digest| digest != files.digest);
-        let is_new = told.digest != before;
+        files.theirs.digest = announced.digest;
+        let differs = announced.digest.is_some_and(|digest| digest != files.digest);
+        let is_new = announced.digest != before;
         if is_new {
-            let Theirs { withheld, failed, deaf, .. } = core::mem::take(&mut files.theirs);
-            files.theirs = Theirs { digest: told.digest, withheld, failed, deaf, ..Theirs::default() };
-            files.text = if differs { telling::text_of(&files.lines) } else { String::new() };
+            let PeerFiles { withheld, failed, deaf, .. } = core::mem::take(&mut files.theirs);
+            files.theirs =
+                PeerFiles { digest: announced.digest, withheld, failed, deaf, ..PeerFiles::default() };
+            files.text = if differs { exchange::text_of(&files.lines) } else { String::new() };
         }
         let is_back = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
         if differs && (is_back || files.theirs.differs.is_none()) {
@@ -242,19 +243,19 @@ impl Director {
         if differs {
             files.theirs.differs = files.theirs.differs.or(Some(now));
         }
-        let begins_to_ask = files.theirs.wants.is_none() && told.wants.is_some();
-        if core::mem::replace(&mut files.theirs.wants, told.wants) != told.wants {
+        let begins_to_ask = files.theirs.wants.is_none() && announced.wants.is_some();
+        if core::mem::replace(&mut files.theirs.wants, announced.wants) != announced.wants {
             files.theirs.asked = now;
         }
-        let lacked = files.theirs.told.wants().is_some();
-        let known = files.theirs.told.lines.len();
-        let piece = told.lines.as_ref().filter(|_| differs);
-        if piece.is_some_and(|piece| files.theirs.told.hear(piece)) {
+        let lacked = files.theirs.received.wants().is_some();
+        let known = files.theirs.received.lines.len();
+        let piece = announced.lines.as_ref().filter(|_| differs);
+        if piece.is_some_and(|piece| files.theirs.received.hear(piece)) {
             files.theirs.learned = now;
             let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
             files.learn(known, &self.plan.nodes[self.plan.me.0], peer);
         }
-        let is_told = lacked && files.theirs.told.wants().is_none();
+        let is_told = lacked && files.theirs.received.wants().is_none();
         if is_new || is_told {
             match self.disagreement() {
                 Some(text) => self.note(Level::Error, text),
@@ -265,26 +266,26 @@ impl Director {
             // A short text is sent at once.
             self.say_status();
         }
-        if let Some(pace) = self.pace_of_telling() {
+        if let Some(pace) = self.exchange_interval() {
             self.next_beat = self.next_beat.min(now + pace);
         }
     }
 
     /// How often beats bring a piece, while pieces come or are asked for.
-    pub(super) fn pace_of_telling(&self) -> Option<Duration> {
-        let Theirs { told, learned, wants, asked, differs, .. } = &self.files.theirs;
+    pub(super) fn exchange_interval(&self) -> Option<Duration> {
+        let PeerFiles { received: told, learned, wants, asked, differs, .. } = &self.files.theirs;
         let is_recent = |at: &Instant| self.now.instant.since(*at) < self.plan.timing.deadtime;
         let goes_on = (told.wants().is_some() && is_recent(learned)) || (wants.is_some() && is_recent(asked));
         (differs.is_some() && goes_on).then_some(self.files.pace.every)
     }
 
     /// The peer refuses our frames because it has heard of a later generation of this node.
-    pub(super) fn heard_known(&mut self, told: &Files) {
+    pub(super) fn heard_known(&mut self, announced: &FileFields) {
         const GENERATION_MAX: u64 = 999_999_999_999_999;
         let now = self.now.instant;
         let ours = self.identity.generation;
-        let refuses = |known: &u64| *known > ours || (*known == ours && told.hears != Some(ours));
-        let known = told.known.filter(|known| refuses(known) && *known < GENERATION_MAX);
+        let refuses = |known: &u64| *known > ours || (*known == ours && announced.hears != Some(ours));
+        let known = announced.known.filter(|known| refuses(known) && *known < GENERATION_MAX);
         self.files.outlived = known.map(|known| (known, now));
         let Some(known) = known else { return };
         if self.state == NodeState::Active {
@@ -300,9 +301,9 @@ impl Director {
         self.note(Level::Warning, text);
         self.identity.generation = known + 1;
         self.files.outlived = None;
-        self.sent = Sent::default();
+        self.sent = SentHistory::default();
         self.files.sent = [0; 2];
-        let heard = Heard { generation: known + 1, number: 0 };
+        let heard = LastHeard { generation: known + 1, number: 0 };
         self.out.push_back(Action::Remember { member: self.plan.me.into(), heard });
         self.say_status();
     }
@@ -312,7 +313,7 @@ impl Director {
         self.files.wanted[group.0] = run;
         let why = run.then(|| self.dispute(group)).flatten();
         self.withhold(group, why);
-        if why == Some(Why::Given) {
+        if why == Some(WithheldReason::Given) {
             // Announce it before the dialect says that it holds the group.
             self.say_status();
         }
@@ -320,7 +321,7 @@ impl Director {
     }
 
     /// Evaluates every group again: the peer may have come, gone, or said something.
-    pub(super) fn judge_files(&mut self) {
+    pub(super) fn check_files(&mut self) {
         if self.files.theirs.differs.is_none() && self.files.withheld.is_empty() {
             self.files.double.clear();
             return;
@@ -343,7 +344,7 @@ impl Director {
 
     /// Why the group is withheld. A group that runs here is stopped only if both nodes have run it for half a deadtime
     /// without a break: the peer may be about to announce that it does not run it.
-    fn lasting_dispute(&mut self, group: GroupIndex) -> Option<Why> {
+    fn lasting_dispute(&mut self, group: GroupIndex) -> Option<WithheldReason> {
         let now = self.now.instant;
         let why = self.files.wanted[group.0].then(|| self.dispute(group)).flatten();
         let is_double = why.is_some() && self.runs(group) && !self.files.is_withheld(group);
@@ -356,13 +357,13 @@ impl Director {
     }
 
     /// Sets or clears the reason for withholding the group. Returns the reason before.
-    fn withhold(&mut self, group: GroupIndex, why: Option<Why>) -> Option<Why> {
+    fn withhold(&mut self, group: GroupIndex, why: Option<WithheldReason>) -> Option<WithheldReason> {
         let was = match why {
             Some(why) => self.files.withheld.insert(group, why),
             None => self.files.withheld.remove(&group),
         };
         // Untold lines are announced once for all groups, not here.
-        if why == Some(Why::Given) && why != was {
+        if why == Some(WithheldReason::Given) && why != was {
             let text = self.withheld_text(group);
             self.note(Level::Error, text);
         }
@@ -370,11 +371,11 @@ impl Director {
     }
 
     fn runs(&self, group: GroupIndex) -> bool {
-        matches!(self.groups.phase(group), Phase::Running | Phase::Starting(_))
+        matches!(self.groups.phase(group), GroupPhase::Running | GroupPhase::Starting(_))
     }
 
     /// Whether the other node, by its own file, holds something of the group or may hold it.
-    fn dispute(&self, group: GroupIndex) -> Option<Why> {
+    fn dispute(&self, group: GroupIndex) -> Option<WithheldReason> {
         let peer = self.peer.as_ref()?;
         let theirs = &self.files.theirs;
         theirs.differs?;
@@ -385,7 +386,7 @@ impl Director {
         let me = &self.plan.nodes[self.plan.me.0];
         let goes_first = *me < peer.name;
         let held = self.r1.theirs();
-        let is_given = |Rival { is_ours, key }: &Rival| {
+        let is_given = |RivalLine { is_ours, key }: &RivalLine| {
             let holds = match is_ours {
                 false => held.has_foreign() || (!goes_first && !runs && !self.r1.has_heard_holdings()),
                 true => held.has_local(),
@@ -397,18 +398,18 @@ impl Director {
             if theirs.withheld.contains(key) { !goes_first && !runs } else { holds && !(goes_first && runs) }
         };
         if theirs.rivals.get(&group).is_some_and(|rivals| rivals.iter().any(is_given)) {
-            return Some(Why::Given);
+            return Some(WithheldReason::Given);
         }
-        let is_told = theirs.told.wants().is_none();
+        let is_told = theirs.received.wants().is_none();
         let waits = !is_told && self.now.instant.since(theirs.learned) < self.plan.timing.deadtime;
-        (waits && !runs).then_some(Why::Untold)
+        (waits && !runs).then_some(WithheldReason::Untold)
     }
 
     pub(super) fn withheld_text(&self, group: GroupIndex) -> String {
         let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
         let why = match self.files.withheld.get(&group) {
-            Some(Why::Untold) => format!("{peer} has not told all of its own yet"),
-            Some(Why::Given) | None => format!("by its own {peer} has it"),
+            Some(WithheldReason::Untold) => format!("{peer} has not told all of its own yet"),
+            Some(WithheldReason::Given) | None => format!("by its own {peer} has it"),
         };
         format!("group {} is not run here: the files differ, and {why}", self.plan.groups[group.0].key)
     }
@@ -420,7 +421,7 @@ impl Director {
         let cure =
             "make ha.cf and haresources the same on both nodes, then restart locum where they were wrong";
         let Some(differences) = &self.files.theirs.differences else {
-            let told = self.files.theirs.told.percent();
+            let told = self.files.theirs.received.percent();
             return Some(format!(
                 "ha.cf or haresources differ from those of {peer}, which has told {told} % of them so far: {cure}"
             ));
@@ -429,7 +430,7 @@ impl Director {
             Some(value) => format!("`{}`", Escaped(value.as_bytes())),
             None => "missing".to_string(),
         };
-        let named = differences.iter().take(NAMED_MAX).map(|Difference { name, ours, theirs }| {
+        let named = differences.iter().take(NAMED_MAX).map(|SettingDifference { name, ours, theirs }| {
             format!("{} is {} here and {} there", Escaped(name.as_bytes()), shown(ours), shown(theirs))
         });
         let mut named = named.collect::<Vec<_>>().join("; ");
@@ -469,7 +470,7 @@ impl Director {
 }
 
 /// The lines that must be the same on both nodes.
-fn lines(plan: &Plan) -> Vec<String> {
+fn lines(plan: &R1Plan) -> Vec<String> {
     let failback = match plan.auto_failback {
         AutoFailback::On => "on",
         AutoFailback::Off => "off",
@@ -491,14 +492,14 @@ fn lines(plan: &Plan) -> Vec<String> {
 
 /// A resource by which groups are compared: an address, however it is written, or another resource's text.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
+enum ResourceIdentity {
     Address(IpAddr),
     Other(String),
 }
 
-fn what(text: &str) -> What {
+fn what(text: &str) -> ResourceIdentity {
     let agents = ["IPaddr::", "IPaddr2::", "IPv6addr::"];
     let address = agents.iter().find_map(|agent| text.strip_prefix(agent)).unwrap_or(text);
     let address = address.split('/').next().unwrap_or_default();
-    address.parse().map_or_else(|_| What::Other(text.into()), What::Address)
+    address.parse().map_or_else(|_| ResourceIdentity::Other(text.into()), ResourceIdentity::Address)
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 
-impl Director {
+impl R1Director {
     /// Extends the gates of all groups with each beat, heard or not. Groups that do not run here have no address here
     /// to answer with.
     pub(super) fn open_gates(&mut self) {

@@ -9,7 +9,7 @@ pub(super) const ECHOES: Duration = Duration::from_secs(2);
 /// Largest difference in seconds between a frame's wall clock and ours for the frame to count as new.
 const NEW_SECONDS: u64 = 60;
 
-impl Director {
+impl R1Director {
     pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
         if link.0 >= self.links.len() {
             return;
@@ -21,13 +21,13 @@ impl Director {
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Message, Refusal> {
+    fn read(&self, bytes: &[u8]) -> Result<R1Message, FrameRefusal> {
         let authentic = frame::authenticate(bytes, self.reception.keys())?;
-        Message::parse(&authentic)
+        R1Message::parse(&authentic)
     }
 
     /// Handles an authentic message. Its sender knows our key, but it may be a replay, or the sender may be faulty.
-    fn message(&mut self, link: LinkIndex, from: Source, message: Message) {
+    fn message(&mut self, link: LinkIndex, from: Source, message: R1Message) {
         let own = message.src == self.plan.nodes[self.plan.me.0];
         if own && !(breakage::is(Breakage::OwnFramesAreNews) && self.peer.is_some()) {
             if message.src_uuid.is_some_and(|uuid| uuid != self.identity.uuid) {
@@ -61,7 +61,7 @@ impl Director {
 
     /// Handles messages without a number (`NS_*`). They change only the bookkeeping of numbers. They can be replayed at
     /// any time, so they prove neither that the peer lives nor that the link works.
-    fn unnumbered(&mut self, message: &Message) {
+    fn unnumbered(&mut self, message: &R1Message) {
         let Some(peer) = &mut self.peer else { return };
         if message.generation.is_some() && message.generation != peer.received.generation() {
             return self.count_refusal("generation");
@@ -90,18 +90,18 @@ impl Director {
         }
     }
 
-    fn numbered(&mut self, link: LinkIndex, from: Source, seq: u64, message: Message) {
+    fn numbered(&mut self, link: LinkIndex, from: Source, seq: u64, message: R1Message) {
         let Some(peer) = &mut self.peer else { return };
         let Some(generation) = message.generation else {
             return self.count_refusal("generation");
         };
         let is_status = matches!(message.body, Body::Status(_));
-        let life = peer.received.life(generation, seq);
+        let life = peer.received.check_generation(generation, seq);
         match life {
-            Life::Replayed { known } => {
+            GenerationVerdict::Replayed { known } => {
                 let name = peer.name.clone();
                 if known > generation && is_status && self.is_new(&message) {
-                    self.files.refuse_old_life(self.now.instant);
+                    self.files.refuse_old_generation(self.now.instant);
                 }
                 return self.refuse(
                     from,
@@ -111,21 +111,25 @@ impl Director {
                     ),
                 );
             }
-            Life::First | Life::Restarted | Life::Same
-                if !is_status && (life != Life::Same || !peer.watch.state().is_up()) =>
+            GenerationVerdict::First | GenerationVerdict::Restarted | GenerationVerdict::Same
+                if !is_status && (life != GenerationVerdict::Same || !peer.watch.state().is_up()) =>
             {
                 // Only a status begins a generation or ends a silence. Earlier messages will be asked for or sent
                 // again.
                 return self.count_refusal("before-status");
             }
-            Life::First | Life::Restarted => self.begin_life(generation, life, message.keeps),
-            Life::Same if is_status && peer.watch.state().is_down() && seq <= peer.last_status => {
+            GenerationVerdict::First | GenerationVerdict::Restarted => {
+                self.begin_generation(generation, life, message.keeps)
+            }
+            GenerationVerdict::Same
+                if is_status && peer.watch.state().is_down() && seq <= peer.last_status =>
+            {
                 if self.is_new(&message) {
-                    self.files.refuse_old_life(self.now.instant);
+                    self.files.refuse_old_generation(self.now.instant);
                 }
                 return self.refuse(from, "replayed", &"an old status of a dead node");
             }
-            Life::Same => {}
+            GenerationVerdict::Same => {}
         }
         if let Some(peer) = &self.peer
             && let (Some(known), Some(uuid)) = (peer.uuid, message.src_uuid)
@@ -137,31 +141,31 @@ impl Director {
         self.number(link, seq, message);
     }
 
-    fn number(&mut self, link: LinkIndex, seq: u64, message: Message) {
+    fn number(&mut self, link: LinkIndex, seq: u64, message: R1Message) {
         let now = self.now.instant;
         let random = self.next_random();
         let delay = self.plan.framing.rexmit_delay_max;
         let Some(peer) = &mut self.peer else { return };
         let verdict = peer.received.number(now, seq, delay, random);
         match verdict {
-            Verdict::New { lost: 0 } => {}
-            Verdict::New { lost } => {
+            NumberVerdict::New { lost: 0 } => {}
+            NumberVerdict::New { lost } => {
                 self.reception.frames.lost += lost;
                 let text = format!("{lost} lost packet(s) for [{}] [{}:{seq}]", message.src, seq - lost - 1);
                 self.note(Level::Debug, text);
             }
-            Verdict::NewAfterFlood => {
+            NumberVerdict::NewAfterFlood => {
                 self.note(Level::Warning, format!("lost a lot of packets! (of {})", message.src));
             }
-            Verdict::Late { closed: true } => {
+            NumberVerdict::Late { closed: true } => {
                 self.note(Level::Debug, format!("No pkts missing from {}!", message.src));
             }
-            Verdict::Late { closed: false } => {}
-            Verdict::Duplicate => {
+            NumberVerdict::Late { closed: false } => {}
+            NumberVerdict::Duplicate => {
                 self.reception.frames.repeated += 1;
                 return self.heard_on(link, now);
             }
-            Verdict::Old => {
+            NumberVerdict::Old => {
                 self.reception.frames.repeated += 1;
                 return;
             }
@@ -191,7 +195,7 @@ impl Director {
     }
 
     /// Queues a message behind a missing one: the dialect's messages build on each other.
-    fn queue(&mut self, seq: u64, message: Message) {
+    fn queue(&mut self, seq: u64, message: R1Message) {
         let Some(peer) = &mut self.peer else { return };
         if peer.waiting.len() >= WAITING_MAX {
             peer.received.give_up_old(self.now.instant, Duration::ZERO);
@@ -211,7 +215,7 @@ impl Director {
     }
 
     /// Handles a new, authentic message of the peer, addressed to us.
-    fn accept(&mut self, seq: u64, message: &Message) {
+    fn accept(&mut self, seq: u64, message: &R1Message) {
         if let Some(peer) = &mut self.peer {
             peer.uuid = message.src_uuid.or(peer.uuid);
         }
@@ -224,7 +228,7 @@ impl Director {
                     self.heard_known(&message.files);
                 }
                 self.heard_status(seq, message.locum.is_some(), *beat);
-                self.heard_cut(message.cut.as_deref().unwrap_or_default());
+                self.heard_unreachable(message.unreachable.as_deref().unwrap_or_default());
             }
             Body::ReqNodes if breakage::is(Breakage::NoNodeList) => {}
             Body::ReqNodes => {
@@ -274,7 +278,7 @@ impl Director {
         if let Body::Resource(resource) = body
             && resource.info.as_deref() == Some("shutdown")
         {
-            self.keep_books_of_loss();
+            self.record_lost_owners();
         }
         self.with_r1(|r1, view| r1.heard(view, body));
         if self.left.is_some() && matches!(body, Body::Resource(resource) if resource.hold.has_foreign()) {
@@ -291,11 +295,11 @@ impl Director {
     }
 
     /// Takes the keys of groups whose clients cannot reach the peer. Groups that waited for that may go there now.
-    fn heard_cut(&mut self, keys: &str) {
+    fn heard_unreachable(&mut self, keys: &str) {
         let cut = self.keyed(keys);
-        let Some(peer) = self.peer.as_mut().filter(|peer| peer.cut != cut) else { return };
-        peer.cut = cut;
-        self.with_r1(R1::peer_carries);
+        let Some(peer) = self.peer.as_mut().filter(|peer| peer.unreachable != cut) else { return };
+        peer.unreachable = cut;
+        self.with_r1(R1Ownership::peer_carries);
     }
 
     /// Takes the keys of groups that the peer could not start.
@@ -306,7 +310,7 @@ impl Director {
         }
     }
 
-    fn heard_status(&mut self, seq: u64, locum: bool, beat: crate::r1::message::Status) {
+    fn heard_status(&mut self, seq: u64, locum: bool, beat: crate::r1::message::StatusMessage) {
         let now = self.now.instant;
         let (warn, dead) = self.patience(beat.dead_ms);
         self.heard_waits(beat.dead_ms.map(Duration::from_millis));
@@ -338,12 +342,12 @@ impl Director {
             self.ipfail_asks();
         }
         if was == Liveness::Unheard {
-            self.with_r1(R1::peer_met);
+            self.with_r1(R1Ownership::peer_met);
         }
         if was.is_down() {
-            self.with_r1(R1::peer_healed);
+            self.with_r1(R1Ownership::peer_healed);
             if let Some(peer) = &mut self.peer {
-                peer.watch.note(Sign::Settled);
+                peer.watch.note(LivenessEvent::Settled);
             }
         }
         self.come_up();
@@ -384,7 +388,7 @@ impl Director {
         (timing.warntime.min(dead), dead)
     }
 
-    fn begin_life(&mut self, generation: u64, life: Life, keeps: Option<Holding>) {
+    fn begin_generation(&mut self, generation: u64, life: GenerationVerdict, keeps: Option<Holding>) {
         let Some(peer) = &mut self.peer else { return };
         let known = peer.received.generation();
         peer.received.begin(generation);
@@ -394,9 +398,9 @@ impl Director {
         peer.uuid = None;
         peer.failed.clear();
         self.files.forget_peer();
-        peer.cut.clear();
+        peer.unreachable.clear();
         peer.left = false;
-        peer.keeps = keeps.filter(|_| !breakage::is(Breakage::RenewalIsLoss));
+        peer.keeps = keeps.filter(|_| !breakage::is(Breakage::ReloadIsLoss));
         let is_renewed = peer.keeps.is_some();
         self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
         let was = peer.watch.state();
@@ -405,17 +409,19 @@ impl Director {
         }
         let (node, name) = (peer.node, peer.name.clone());
         if known.is_none_or(|known| known < generation) {
-            self.out
-                .push_back(Action::Remember { member: node.into(), heard: Heard { generation, number: 0 } });
+            self.out.push_back(Action::Remember {
+                member: node.into(),
+                heard: LastHeard { generation, number: 0 },
+            });
         }
         // A peer that has just started refuses everything from us before our next status.
         self.say_status();
-        if life == Life::Restarted {
+        if life == GenerationVerdict::Restarted {
             self.note(Level::Info, format!("Heartbeat restart on node {name}"));
             if !is_renewed {
-                self.keep_books_of_loss();
+                self.record_lost_owners();
             }
-            self.with_r1(R1::peer_restarted);
+            self.with_r1(R1Ownership::peer_restarted);
         }
     }
 
@@ -426,7 +432,7 @@ impl Director {
         let up = view.watch.state().is_up();
         view.watch.hear(now, dead, dead);
         if !up {
-            view.watch.note(Sign::Settled);
+            view.watch.note(LivenessEvent::Settled);
             let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
             self.note(Level::Info, format!("Link {peer}:{} up.", self.plan.links[link.0].name));
         }
@@ -434,7 +440,7 @@ impl Director {
 
     /// Whether a frame with our name and UUID is from another machine, made from a copy of this one's disk. Our own
     /// frames come back at once or never; a recording is recognized by its time.
-    fn is_of_a_clone(&self, message: &Message) -> bool {
+    fn is_of_a_clone(&self, message: &R1Message) -> bool {
         let (Some(generation), Some(seq)) = (message.generation, message.seq) else { return false };
         let (ours, last) = (self.identity.generation, self.sent.last());
         match generation.cmp(&ours) {
@@ -448,11 +454,11 @@ impl Director {
     }
 
     /// Whether a frame was written within the last minute, by the wall clocks.
-    fn is_new(&self, message: &Message) -> bool {
+    fn is_new(&self, message: &R1Message) -> bool {
         message.unix_seconds.abs_diff(self.now.unix_seconds) <= NEW_SECONDS
     }
 
-    fn is_for_us(&self, message: &Message) -> bool {
+    fn is_for_us(&self, message: &R1Message) -> bool {
         match message.dest_uuid {
             Some(uuid) if uuid.0 != [0; 16] => uuid == self.identity.uuid,
             _ => message.dest.as_ref().is_none_or(|dest| *dest == self.plan.nodes[self.plan.me.0]),
@@ -475,7 +481,7 @@ impl Director {
         let dead = self.plan.timing.deadping;
         let (now, name) = (self.now.instant, node.name.clone());
         self.pings[ping.0].hear(now, dead, dead);
-        self.pings[ping.0].note(Sign::Settled);
+        self.pings[ping.0].note(LivenessEvent::Settled);
         if !was_up {
             self.note(Level::Info, format!("ping node {name} answers"));
             self.ipfail.iter_mut().for_each(Ipfail::note_change);

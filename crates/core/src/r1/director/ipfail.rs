@@ -39,7 +39,7 @@ struct GiveUp {
 
 impl Ipfail {
     /// `None` if there is nothing to compare.
-    pub(super) fn new(plan: &Plan) -> Option<Self> {
+    pub(super) fn new(plan: &R1Plan) -> Option<Self> {
         let is_on = plan.ipfail && !plan.pings.is_empty() && plan.peer().is_some();
         is_on.then_some(Self { theirs: None, give_up: None, changed: false })
     }
@@ -59,7 +59,7 @@ impl Ipfail {
     }
 }
 
-impl Director {
+impl R1Director {
     /// How many ping nodes we reach.
     fn pings_reached(&self) -> u32 {
         let count = self.pings.iter().filter(|watch| watch.state().is_up()).count();

@@ -5,11 +5,11 @@ use super::*;
 /// Longest list of groups in a status, in bytes. Three of them leave room in a datagram of 65,507.
 const KEYS_BYTES_MAX: usize = 12_000;
 
-impl Director {
+impl R1Director {
     pub(super) fn say_status(&mut self) {
         let deadtime = self.plan.timing.deadtime.as_millis();
         self.say(
-            Body::Status(crate::r1::message::Status {
+            Body::Status(crate::r1::message::StatusMessage {
                 state: self.state,
                 dead_ms: u64::try_from(deadtime).ok(),
                 protocol: Some(1),
@@ -26,13 +26,13 @@ impl Director {
     }
 
     pub(super) fn say(&mut self, body: Body, dest: Option<(String, Option<Uuid>)>) {
-        let mut message = Message::new(body, self.plan.nodes[self.plan.me.0].clone());
+        let mut message = R1Message::new(body, self.plan.nodes[self.plan.me.0].clone());
         (message.dest, message.dest_uuid) = dest.map_or((None, None), |(name, uuid)| (Some(name), uuid));
         self.send(message);
     }
 
     /// Fills in the head, sends it over every link, and keeps it for retransmission.
-    pub(super) fn send(&mut self, mut message: Message) {
+    pub(super) fn send(&mut self, mut message: R1Message) {
         let unnumbered =
             matches!(message.body, Body::Rexmit { .. } | Body::NakRexmit { .. } | Body::Ack { .. });
         let numbered = !unnumbered;
@@ -48,7 +48,7 @@ impl Director {
             message.files = self.files_to_say();
         }
         message.failed = is_status.then(|| self.failed_keys()).filter(|keys| !keys.is_empty());
-        message.cut = is_status.then(|| self.cut_keys()).filter(|keys| !keys.is_empty());
+        message.unreachable = is_status.then(|| self.unreachable_keys()).filter(|keys| !keys.is_empty());
         if numbered {
             message.seq = Some(self.sent.next());
             message.load = Some(self.load.clone());
@@ -61,19 +61,19 @@ impl Director {
     }
 
     /// The keys of the groups whose clients cannot reach this node: the peer would give them.
-    fn cut_keys(&self) -> String {
-        self.keys_told(self.cut.iter().copied())
+    fn unreachable_keys(&self) -> String {
+        self.status_keys(self.unreachable.iter().copied())
     }
 
     /// The keys of the groups that did not start here: the peer may have given them.
     fn failed_keys(&self) -> String {
         let groups = (0..self.plan.groups.len()).map(GroupIndex);
-        self.keys_told(groups.filter(|group| self.groups.failure(*group).is_some()))
+        self.status_keys(groups.filter(|group| self.groups.failure(*group).is_some()))
     }
 
     /// The keys of groups as a status lists them. A status must fit into one datagram. If there are thousands of
     /// groups, the status lists the first ones; the others count as unknown until there is room.
-    pub(super) fn keys_told(&self, groups: impl Iterator<Item = GroupIndex>) -> String {
+    pub(super) fn status_keys(&self, groups: impl Iterator<Item = GroupIndex>) -> String {
         let mut told = String::new();
         for group in groups {
             let key = &self.plan.groups[group.0].key;
@@ -89,7 +89,7 @@ impl Director {
     }
 
     /// Writes a message to every link, in each link's framing.
-    fn transmit(&mut self, message: &Message) {
+    fn transmit(&mut self, message: &R1Message) {
         self.reception.frames.sent += 1;
         let mut made: [Option<Arc<[u8]>>; 2] = [None, None];
         for index in 0..self.links.len() {
@@ -108,7 +108,7 @@ impl Director {
         for (index, ping) in self.plan.pings.iter().enumerate() {
             let info = if ping.is_group { "ping_group" } else { "ping" };
             let body = Body::PingStatus { state: NodeState::Ping, info: info.to_string() };
-            let mut message = Message::new(body, ping.name.clone());
+            let mut message = R1Message::new(body, ping.name.clone());
             message.unix_seconds = self.now.unix_seconds.max(1);
             let mut bytes = Vec::with_capacity(200);
             message.emit(Framing::Netstring, self.reception.keys(), self.plan.framing.inner_auth, &mut bytes);
@@ -128,11 +128,11 @@ impl Director {
         let pause = self.plan.framing.rexmit_delay_max.saturating_sub(Duration::from_millis(10));
         for again in self.sent.again(self.now.instant, first, last, pause) {
             match again {
-                Again::Send(message) => {
+                RexmitAnswer::Send(message) => {
                     self.reception.frames.sent_again += 1;
                     self.transmit(&message);
                 }
-                Again::Refuse(seq, reason) => {
+                RexmitAnswer::Refuse(seq, reason) => {
                     let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
                     self.note(Level::Debug, format!("Cannot rexmit pkt {seq} for {peer}: {reason}"));
                     self.say_to_peer(Body::NakRexmit { seq, reason: reason.to_string() });

@@ -3,12 +3,12 @@
 use super::*;
 use crate::model::status::Waiting;
 
-impl Director {
+impl R1Director {
     /// The cluster as this node sees it at `now`.
     #[must_use]
-    pub fn status(&self, now: Now) -> Status {
+    pub fn status(&self, now: Now) -> R1Status {
         let ago = |at: Instant| now.instant.since(at).as_secs_f64();
-        Status {
+        R1Status {
             cluster: self.plan.cluster.clone(),
             dialect: "r1".into(),
             guard: if self.plan.fencing.is_some() { "fencing".into() } else { "none".into() },
@@ -26,7 +26,10 @@ impl Director {
                 .pings
                 .iter()
                 .zip(&self.pings)
-                .map(|(ping, watch)| status::Ping { name: ping.name.clone(), liveness: watch.state() })
+                .map(|(ping, watch)| status::R1PingStatus {
+                    name: ping.name.clone(),
+                    liveness: watch.state(),
+                })
                 .collect(),
             groups: self.group_status(ago),
             forecasts: self.forecasts(),
@@ -38,19 +41,19 @@ impl Director {
     }
 
     fn waiting(&self, now: Instant) -> Option<Waiting> {
-        let view = view(now, &self.plan, &self.identity, self.peer.as_ref(), &self.cut, &self.groups);
+        let view = view(now, &self.plan, &self.identity, self.peer.as_ref(), &self.unreachable, &self.groups);
         let (why, until) = self.r1.waiting(&view)?;
         let waited = until
             .map(|until| crate::r1::ownership::REACH_WAIT.saturating_sub(until.since(now)).as_secs_f64());
         Some(Waiting { why, waited, at_most: until.map(|_| crate::r1::ownership::REACH_WAIT.as_secs_f64()) })
     }
 
-    fn node_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Node> {
+    fn node_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::R1NodeStatus> {
         let deadtime = self.plan.timing.deadtime.as_secs_f64();
         let nodes = self.plan.nodes.iter().enumerate();
         nodes
             .map(|(index, name)| match &self.peer {
-                Some(peer) if peer.node.0 == index => status::Node {
+                Some(peer) if peer.node.0 == index => status::R1NodeStatus {
                     name: name.clone(),
                     liveness: peer.watch.state(),
                     left: peer.left,
@@ -61,7 +64,7 @@ impl Director {
                     weight: self.labels[index].weight,
                     site: self.labels[index].site.clone(),
                 },
-                _ => status::Node {
+                _ => status::R1NodeStatus {
                     name: name.clone(),
                     liveness: Liveness::Alive,
                     left: self.left.is_some(),
@@ -76,10 +79,10 @@ impl Director {
             .collect()
     }
 
-    fn link_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Link> {
+    fn link_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::R1LinkStatus> {
         let links = (0..).map(LinkIndex).zip(&self.plan.links).zip(&self.links);
         links
-            .map(|((index, link), view)| status::Link {
+            .map(|((index, link), view)| status::R1LinkStatus {
                 name: link.name.clone(),
                 down: self.reception.down(index).map(Into::into),
                 liveness: view.watch.state(),
@@ -88,12 +91,12 @@ impl Director {
             .collect()
     }
 
-    fn group_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Group> {
-        let groups = self.plan.groups.iter().zip(&self.books).enumerate();
+    fn group_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::R1GroupStatus> {
+        let groups = self.plan.groups.iter().zip(&self.owner_history).enumerate();
         groups
             .map(|(index, (group, book))| {
                 let index = GroupIndex(index);
-                status::Group {
+                status::R1GroupStatus {
                     key: group.key.clone(),
                     resources: group.resources.iter().map(|resource| resource.text.clone()).collect(),
                     preferred: self.plan.nodes[group.node.0].clone(),
@@ -132,7 +135,8 @@ impl Director {
         if self.left.is_some() {
             return None;
         }
-        let owned = self.plan.groups.iter().zip(&self.books).filter(|(_, book)| book.owner == Some(node));
+        let owned =
+            self.plan.groups.iter().zip(&self.owner_history).filter(|(_, book)| book.owner == Some(node));
         let starts: Vec<String> = owned
             .flat_map(|(group, _)| group.resources.iter().map(|resource| resource.text.clone()))
             .collect();
@@ -141,7 +145,9 @@ impl Director {
             _ if starts.is_empty() => Some(format!("nothing moves: {name} runs nothing")),
             None if self.peer.is_none() => Some("nobody takes over: the cluster has one node".to_string()),
             None => Some("nobody takes over: the other node is not there".to_string()),
-            Some(_) if self.r1.state() != State::Stable => Some("this node has not settled yet".to_string()),
+            Some(_) if self.r1.state() != R1State::Stable => {
+                Some("this node has not settled yet".to_string())
+            }
             Some(_) => None,
         };
         let taker = taker.filter(|_| reason.is_none()).map(|node| self.plan.nodes[node.0].clone());
@@ -160,34 +166,34 @@ impl Director {
         let me = &self.plan.nodes[self.plan.me.0];
         let is_alone = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
         self.reception.lasting(now).map(move |(alarm, from, text)| match alarm {
-            Alarm::OurName => (
+            RefusalAlarm::OurName => (
                 true,
                 format!(
                     "another machine, {from}, uses this node's name {me}: both run the same groups; stop locum there, and \
                      give it a name (`uname -n`) and a state directory of its own"
                 ),
             ),
-            Alarm::TwoMachines => (
+            RefusalAlarm::TwoMachines => (
                 true,
                 format!("two machines use the name {name}, one of them is {from}: stop locum on the wrong one"),
             ),
-            Alarm::OldLife if !self.files.has_refused(now) => {
+            RefusalAlarm::OldGeneration if !self.files.has_refused(now) => {
                 (false, format!("recordings of frames of {name} come from {from}; they are refused"))
             }
-            Alarm::OldLife => (
+            RefusalAlarm::OldGeneration => (
                 true,
                 format!(
                     "frames of {name} from {from} are refused as those of an earlier life: its state directory is an \
                      older copy, or another machine uses its name; restart locum there"
                 ),
             ),
-            Alarm::OtherKey => (
+            RefusalAlarm::OtherKey => (
                 is_alone,
                 format!(
                     "frames from {from} are refused: {text}; give both nodes the same authkeys, then `systemctl reload locum`"
                 ),
             ),
-            Alarm::Stranger => (is_alone, format!("frames from {from} are refused: {text}")),
+            RefusalAlarm::Stranger => (is_alone, format!("frames from {from} are refused: {text}")),
         })
     }
 
@@ -227,7 +233,7 @@ impl Director {
                 troubles.push(format!("ping node {} does not answer", ping.name));
             }
         }
-        for (index, (group, book)) in self.plan.groups.iter().zip(&self.books).enumerate() {
+        for (index, (group, book)) in self.plan.groups.iter().zip(&self.owner_history).enumerate() {
             let index = GroupIndex(index);
             if self.files.is_withheld(index) {
                 troubles.push(self.withheld_text(index));
@@ -241,7 +247,7 @@ impl Director {
             {
                 troubles.push(format!("group {} could not be started on {}", group.key, peer.name));
             }
-            if matches!(self.groups.phase(index), Phase::Stuck(_)) {
+            if matches!(self.groups.phase(index), GroupPhase::Stuck(_)) {
                 troubles.push(format!("group {} cannot be stopped here: a person is needed", group.key));
             } else if book.owner.is_none() && self.left.is_none() {
                 troubles.push(format!("group {} runs nowhere that this node knows of", group.key));
@@ -256,7 +262,7 @@ impl Director {
     fn hints(&self, now: Instant) -> Vec<String> {
         let mut hints: Vec<String> =
             self.alarms(now).filter(|(parts, _)| !parts).map(|(_, text)| text).collect();
-        if self.reception.keys().signing().method == crate::model::keys::Method::Crc {
+        if self.reception.keys().signing().method == crate::model::keys::AuthMethod::Crc {
             hints.push(
                 "authkeys signs with crc: anyone on the link can take the service; use sha1".to_string(),
             );
@@ -277,7 +283,7 @@ impl Director {
             .as_ref()
             .map(|p| (p.watch.state(), p.left, p.comm == Comm::Up, p.received.generation()));
         let phases: Vec<_> =
-            (0..self.books.len()).map(|index| self.groups.phase(GroupIndex(index))).collect();
+            (0..self.owner_history.len()).map(|index| self.groups.phase(GroupIndex(index))).collect();
         let text = format!(
             "{:?} {:?} {:?} {:?} {:?} {:?} {links:?} {peer:?} {phases:?}",
             self.state,

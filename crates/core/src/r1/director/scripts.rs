@@ -32,7 +32,7 @@ const NATIVE: &[&str] = &[
     "setsite",
 ];
 
-impl Director {
+impl R1Director {
     /// Handles a message that a local script wrote. Orders are carried out here. Messages that only the daemon may send
     /// are refused. Any other message is completed, numbered, signed and sent.
     pub(super) fn script(&mut self, fields: &[(String, String)]) {
@@ -126,7 +126,7 @@ impl Director {
         }
         let inner = self.plan.framing.inner_auth;
         let me = &self.plan.nodes[self.plan.me.0];
-        let mut message = Message::of_script(kind, &own, me, inner);
+        let mut message = R1Message::of_script(kind, &own, me, inner);
         let peer_uuid =
             self.peer.as_ref().filter(|peer| Some(&peer.name) == dest.as_ref()).and_then(|p| p.uuid);
         (message.dest, message.dest_uuid) = (dest, peer_uuid);
@@ -136,7 +136,7 @@ impl Director {
 
     /// Reports a message, the peer's or our own, for which a script in `rc.d` may exist. Messages that this node
     /// handles itself are not reported.
-    pub(super) fn event_script(&mut self, message: &Message) {
+    pub(super) fn event_script(&mut self, message: &R1Message) {
         let Body::Other { kind } = &message.body else { return };
         let is_name = kind.bytes().all(|b| b.is_ascii_graphic() && b != b'/') && !kind.starts_with('.');
         if !is_name || NATIVE.contains(&kind.as_str()) || kind.starts_with("NS_") {
@@ -150,7 +150,7 @@ impl Director {
     }
 
     /// Refuses to add or remove nodes: no frame adds, removes or renames a node (invariant 3).
-    pub(super) fn refuse_nodes(&mut self, message: &Message, nodes: &str) {
+    pub(super) fn refuse_nodes(&mut self, message: &R1Message, nodes: &str) {
         let (kind, nodes) = (message.body.kind(), Escaped(nodes.as_bytes()));
         let text = format!(
             "{} asks for {kind} {nodes}: frames do not change the nodes, which stand in ha.cf; a real heartbeat that \

@@ -3,9 +3,9 @@
 
 use super::*;
 
-impl R1 {
+impl R1Ownership {
     /// Compares the holdings that both nodes have announced, and yields what this node must yield.
-    pub(super) fn compare(&mut self, view: &View<'_>) {
+    pub(super) fn compare(&mut self, view: &R1View<'_>) {
         let both = self.mine.and(self.theirs());
         let was = self.contested();
         if let Handover::Offered { set, .. } = self.handover
@@ -41,7 +41,7 @@ impl R1 {
             // the set would soon return to it anyway.
             let goes_home = self.failback_due
                 && self.failback != AutoFailback::Off
-                && !breakage::is(Breakage::OlderLifeIgnored);
+                && !breakage::is(Breakage::OlderRunIgnored);
             let given = if goes_home { Holding::Foreign } else { Holding::None };
             both.and(self.seized.plus(given)).and(Holding::Foreign)
         };
@@ -63,8 +63,8 @@ impl R1 {
             self.note(Level::Critical, text);
         }
         self.contested = Some((stays, self.contested.map_or(view.now, |(_, since)| since)));
-        if self.told.is_none_or(|at| view.now >= at + view.deadtime / 4) {
-            self.told = Some(view.now);
+        if self.repeated_at.is_none_or(|at| view.now >= at + view.deadtime / 4) {
+            self.repeated_at = Some(view.now);
             self.say_holdings(self.settled(), None);
         }
     }
@@ -72,7 +72,7 @@ impl R1 {
     /// Breaks a tie that lasts. If we took our own set from a peer that was alive all along, we yield it after half a
     /// deadtime in which the peer has not. If neither node has yielded after a whole deadtime, the preferred node keeps
     /// the set.
-    pub(super) fn break_tie(&mut self, view: &View<'_>) {
+    pub(super) fn break_tie(&mut self, view: &R1View<'_>) {
         let Some((set, since)) = self.contested else { return };
         if !view.peer_locum || !self.other_stable || breakage::is(Breakage::NoYieldAfterHeal) {
             return;
@@ -91,22 +91,22 @@ impl R1 {
 
     /// Repeats the holdings to a node of Locum once per deadtime while nothing moves. So no lost or reordered message
     /// leaves one node with a wrong picture of the other.
-    pub(super) fn tell_again(&mut self, view: &View<'_>) {
-        let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
+    pub(super) fn tell_again(&mut self, view: &R1View<'_>) {
+        let due = self.repeated_at.is_none_or(|at| view.now >= at + view.deadtime);
         if due && view.peer_up && view.peer_locum && self.settled() && self.leave.is_none() {
-            self.told = Some(view.now);
+            self.repeated_at = Some(view.now);
             self.say_holdings(true, None);
         }
     }
 
     pub(super) fn announce_again(&mut self, set: Holding) {
         if !set.is_none() && !breakage::is(Breakage::NoAnnouncementAfterHeal) {
-            self.steps.push_back(Step::Announce(set));
+            self.steps.push_back(R1Step::Announce(set));
         }
     }
 
     /// Takes our local set if both nodes have settled and neither holds it.
-    pub(super) fn adopt_orphans(&mut self, view: &View<'_>) {
+    pub(super) fn adopt_orphans(&mut self, view: &R1View<'_>) {
         let settled = view.peer_locum && self.other_stable && self.settled() && self.leave.is_none();
         if settled
             && !self.is_fencing()
@@ -119,15 +119,15 @@ impl R1 {
         }
     }
 
-    pub(super) fn yield_set(&mut self, set: Holding, view: &View<'_>) {
+    pub(super) fn yield_set(&mut self, set: Holding, view: &R1View<'_>) {
         let text =
             format!("{} owned {} before the split and keeps it; stopping our copy", view.name(), words(set));
         self.note(Level::Warning, text);
         self.mine = self.mine.minus(set);
         self.seized = self.seized.minus(set);
-        self.tasks.retain(|task| *task == Task::Own && self.mine.has_local());
-        self.steps.push_back(Step::Want(set, false));
-        self.add_task(Task::Yield(set));
+        self.tasks.retain(|task| *task == PendingMessage::Own && self.mine.has_local());
+        self.steps.push_back(R1Step::Want(set, false));
+        self.add_task(PendingMessage::Yield(set));
         // The peer must not yield it as well.
         self.say_holdings(false, None);
     }

@@ -11,13 +11,13 @@
 
 use alloc::format;
 
-use super::{AskStep, Body, Handover, Holding, Level, R1, State, Step, Task, View};
+use super::{AskStep, Body, Handover, Holding, Level, PendingMessage, R1Ownership, R1State, R1Step, R1View};
 
-impl R1 {
+impl R1Ownership {
     /// Whether the holdings of a settled peer leave this doubt. They do not if the peer has started while we did: it
     /// holds nothing at first.
-    pub(super) fn doubts(&self, view: &View<'_>) -> bool {
-        let was_there = self.state == State::Starting && !self.peer_has_asked;
+    pub(super) fn doubts(&self, view: &R1View<'_>) -> bool {
+        let was_there = self.state == R1State::Starting && !self.peer_has_asked;
         was_there && !view.peer_locum && !self.free().is_none()
     }
 
@@ -27,11 +27,11 @@ impl R1 {
     }
 
     /// Settles without starting anything, and asks the peer.
-    pub(super) fn begin_doubt(&mut self, view: &View<'_>) {
+    pub(super) fn begin_doubt(&mut self, view: &R1View<'_>) {
         self.doubt = self.free();
         self.mine = self.mine.plus(self.doubt);
         self.settle_at = None;
-        self.state = State::Stable;
+        self.state = R1State::Stable;
         let text = format!(
             "{} has settled, and nobody held {}: asking whether something is under way",
             view.name(),
@@ -61,8 +61,10 @@ impl R1 {
         if left.is_none() {
             return;
         }
-        self.steps.push_back(Step::Want(left, true));
-        for (set, task) in [(Holding::Local, Task::Own), (Holding::Foreign, Task::MachDown)] {
+        self.steps.push_back(R1Step::Want(left, true));
+        for (set, task) in
+            [(Holding::Local, PendingMessage::Own), (Holding::Foreign, PendingMessage::MachDown)]
+        {
             if !set.and(left).is_none() {
                 self.add_task(task);
             }

@@ -19,7 +19,7 @@ pub(super) enum Fence {
     Failed { failures: u32, why: String, again: Instant },
 }
 
-impl R1 {
+impl R1Ownership {
     /// Whether the peer is silent, may hold something, and was not reset so far.
     #[must_use]
     pub fn is_fencing(&self) -> bool {
@@ -36,9 +36,9 @@ impl R1 {
     }
 
     /// The peer is silent beyond its deadtime. Without a fencing device this proves its death.
-    pub fn peer_dead(&mut self, view: &View<'_>) {
+    pub fn peer_dead(&mut self, view: &R1View<'_>) {
         self.peer_was_gone = true;
-        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+        if matches!(self.state, R1State::Init | R1State::Leaving | R1State::Left) {
             self.theirs = None;
             return;
         }
@@ -66,7 +66,7 @@ impl R1 {
     }
 
     /// The result of the last [`Step::Fence`].
-    pub fn fenced(&mut self, view: &View<'_>, outcome: &FenceOutcome) {
+    pub fn fenced(&mut self, view: &R1View<'_>, outcome: &FenceOutcome) {
         let Fence::Asked { failures } = self.fence else { return };
         let name = view.name();
         let why = match outcome {
@@ -99,7 +99,7 @@ impl R1 {
     }
 
     /// Asks the device again when it is time.
-    pub(super) fn fencing_goes_on(&mut self, view: &View<'_>) {
+    pub(super) fn fencing_goes_on(&mut self, view: &R1View<'_>) {
         if let Fence::Failed { failures, again, .. } = self.fence
             && view.now >= again
         {
@@ -108,34 +108,34 @@ impl R1 {
     }
 
     /// The peer is back or has said goodbye. Its death needs no proof any more; a late answer of the device is ignored.
-    pub(super) fn end_fencing(&mut self, view: &View<'_>) {
+    pub(super) fn end_fencing(&mut self, view: &R1View<'_>) {
         if self.fence == Fence::Idle {
             return;
         }
         self.fence = Fence::Idle;
         self.note(Level::Info, format!("{} is there: it need not be fenced", view.name()));
         // We had not settled when it fell silent: start again by asking for its holdings.
-        if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
-            self.state = State::Starting;
+        if matches!(self.state, R1State::Starting | R1State::BothStarting | R1State::Received) {
+            self.state = R1State::Starting;
             self.settle_at = Some(view.now + WAIT);
             self.say_starting();
         }
     }
 
-    fn ask_device(&mut self, view: &View<'_>, failures: u32) {
+    fn ask_device(&mut self, view: &R1View<'_>, failures: u32) {
         let device = view.fencing.unwrap_or_default();
         self.note(Level::Info, format!("Resetting node {} with [{device}]", view.name()));
         self.fence = Fence::Asked { failures };
-        self.steps.push_back(Step::Fence);
+        self.steps.push_back(R1Step::Fence);
     }
 
-    fn say_fenced(&mut self, view: &View<'_>, outcome: &FenceOutcome) {
+    fn say_fenced(&mut self, view: &R1View<'_>, outcome: &FenceOutcome) {
         let result = outcome.word().into();
         self.say(Body::Stonith { node: view.name().into(), result });
     }
 
     /// Stops what we were doing with the peer. A set that the peer has surely given, or never had, is ours.
-    fn suspend(&mut self, view: &View<'_>) {
+    fn suspend(&mut self, view: &R1View<'_>) {
         self.settle_at = None;
         self.hand_back = None;
         self.contested = None;
@@ -144,7 +144,7 @@ impl R1 {
             Handover::Giving { held, .. } => {
                 self.handover = Handover::Idle;
                 self.mine = self.mine.plus(held);
-                self.steps.push_back(Step::Want(held, true));
+                self.steps.push_back(R1Step::Want(held, true));
             }
             // The peer's `done` has arrived: go on.
             Handover::Taking { .. } => {}
@@ -157,13 +157,13 @@ impl R1 {
     }
 
     /// The peer holds nothing any more, or we have to assume so.
-    fn death_proved(&mut self, view: &View<'_>) {
+    fn death_proved(&mut self, view: &R1View<'_>) {
         self.fence = Fence::Idle;
         // If the peer never spoke, everything may be running there. But if it is alive and could not hear us either, it
         // has done the same. Then each node yields the set that is not its own.
         let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
         self.seized = self.seized.plus(held.minus(self.mine));
-        let at_rest = self.state == State::Stable && self.handover == Handover::Idle;
+        let at_rest = self.state == R1State::Stable && self.handover == Handover::Idle;
         if self.mine == Holding::All && at_rest && !self.legacy.partly_given {
             self.theirs = Some(Holding::None);
             self.contested = None;
@@ -175,7 +175,7 @@ impl R1 {
         for group in view.groups.of(Holding::Foreign.minus(self.mine)) {
             self.note(Level::Info, format!("Taking over resource group {}", view.groups.key(group)));
         }
-        self.take_everything(&[Task::MachDown, Task::Own]);
+        self.take_everything(&[PendingMessage::MachDown, PendingMessage::Own]);
         self.abandon_orders(view, "fell silent");
     }
 }

@@ -21,9 +21,9 @@ pub(super) enum Handover {
     Taking { set: Holding },
 }
 
-impl R1 {
+impl R1Ownership {
     /// Handles an administrator's order to give a set to the peer.
-    pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
+    pub fn order_standby(&mut self, view: &R1View<'_>, order: OrderId, set: Holding) {
         if set.and(self.mine).is_none() {
             let done = Answer::Done("nothing of that set is here".into());
             return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
@@ -40,19 +40,19 @@ impl R1 {
     ///
     /// # Errors
     /// The reason why this is impossible now.
-    pub fn give_away(&mut self, view: &View<'_>, set: Holding) -> Result<(), String> {
+    pub fn give_away(&mut self, view: &R1View<'_>, set: Holding) -> Result<(), String> {
         if set.and(self.mine).is_none() { Ok(()) } else { self.offer(view, set, None) }
     }
 
     /// Handles a script's wish to give a set to the peer, as `hb_standby` does; the log has the result.
-    pub fn wish_standby(&mut self, view: &View<'_>, set: Holding) {
+    pub fn wish_standby(&mut self, view: &R1View<'_>, set: Holding) {
         if let Err(why) = self.give_away(view, set) {
             self.note(Level::Warning, format!("not handed over: {why}"));
         }
     }
 
     /// Handles a script's wish to get a set from the peer, as `hb_takeover` does.
-    pub fn wish_takeover(&mut self, view: &View<'_>, set: Holding) {
+    pub fn wish_takeover(&mut self, view: &R1View<'_>, set: Holding) {
         let why = if set.minus(self.mine).is_none() {
             Some(self.start_again(view, set).unwrap_or_else(|| "already here".into()))
         } else {
@@ -65,7 +65,7 @@ impl R1 {
     }
 
     /// Handles an administrator's order to get a set from the peer.
-    pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
+    pub fn order_takeover(&mut self, view: &R1View<'_>, order: OrderId, set: Holding) {
         if set.minus(self.mine).is_none() {
             let answer = match self.moving(view) {
                 Some(why) => Answer::Refused(why),
@@ -89,8 +89,8 @@ impl R1 {
     }
 
     /// The reason why nothing can be handed over now.
-    pub(super) fn in_flux(&self, view: &View<'_>) -> Option<String> {
-        if self.state != State::Stable {
+    pub(super) fn in_flux(&self, view: &R1View<'_>) -> Option<String> {
+        if self.state != R1State::Stable {
             return Some("this node has not settled yet".into());
         }
         if !view.peer_up {
@@ -111,7 +111,7 @@ impl R1 {
     }
 
     /// What is under way. A set counts as held from the moment it is taken, before its groups run or have stopped.
-    pub(super) fn moving(&self, view: &View<'_>) -> Option<String> {
+    pub(super) fn moving(&self, view: &R1View<'_>) -> Option<String> {
         match self.transition() {
             Some(what) => Some(format!("resources are in transition ({what})")),
             None => (!view.groups.at_rest(Holding::All)).then(|| "resources are in transition".into()),
@@ -120,7 +120,7 @@ impl R1 {
 
     pub(super) fn offer(
         &mut self,
-        view: &View<'_>,
+        view: &R1View<'_>,
         set: Holding,
         order: Option<OrderId>,
     ) -> Result<(), String> {
@@ -143,7 +143,7 @@ impl R1 {
         Ok(())
     }
 
-    pub(super) fn heard_ask(&mut self, view: &View<'_>, set: Holding, step: AskStep) {
+    pub(super) fn heard_ask(&mut self, view: &R1View<'_>, set: Holding, step: AskStep) {
         if step == AskStep::Me && !view.is_first && view.peer_locum {
             self.withdraw_offer(view);
         }
@@ -176,7 +176,7 @@ impl R1 {
                 self.handover = Handover::Giving { set, held: set.and(self.mine) };
                 self.mine = self.mine.minus(set);
                 self.say_holdings(false, Some("standby"));
-                self.steps.push_back(Step::Want(set, false));
+                self.steps.push_back(R1Step::Want(set, false));
             }
             (AskStep::Done, Handover::Awaiting { set: awaited, .. }) if set == awaited => {
                 let taken = set.mirrored();
@@ -185,7 +185,7 @@ impl R1 {
                 self.note(Level::Info, format!("acquire {} HA resources (standby).", taken.word()));
                 self.handover = Handover::Taking { set };
                 self.mine = self.mine.plus(taken);
-                self.steps.push_back(Step::Want(taken, true));
+                self.steps.push_back(R1Step::Want(taken, true));
             }
             (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
             (step, handover) => {
@@ -194,7 +194,7 @@ impl R1 {
                 let is_known = step == AskStep::Done
                     && (handover == Handover::Idle || handover == Handover::Taking { set });
                 self.note(if is_known { Level::Debug } else { Level::Warning }, text);
-                if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
+                if handover == Handover::Idle && self.state == R1State::Stable && view.peer_locum {
                     // The peer waits for a hand-over that we do not know. Our holdings tell it how the hand-over ended.
                     self.say_holdings(self.settled(), None);
                 }
@@ -204,7 +204,7 @@ impl R1 {
 
     /// Withdraws our offer: two offers have crossed, and the peer's goes first. (Two real heartbeats both wait for 10
     /// s.)
-    pub(super) fn withdraw_offer(&mut self, view: &View<'_>) {
+    pub(super) fn withdraw_offer(&mut self, view: &R1View<'_>) {
         if let Handover::Offered { set, .. } = self.handover {
             self.failback_due |= self.order.is_none() && set == Holding::Foreign;
             let text = format!("{} asked for a hand-over at the same moment and goes first", view.name());
@@ -212,7 +212,7 @@ impl R1 {
         }
     }
 
-    pub(super) fn given_away(&mut self, view: &View<'_>, set: Holding) {
+    pub(super) fn given_away(&mut self, view: &R1View<'_>, set: Holding) {
         let text = format!("Other node completed standby takeover of {} resources.", set.word());
         self.note(Level::Info, text);
         self.end_handover(if view.groups.of(set).any(|group| view.peer_failed.contains(&group)) {
@@ -226,7 +226,7 @@ impl R1 {
 
     /// The peer says that nothing moves there, and what it holds (in its view). A hand-over that waits for it is done,
     /// or will never be (one of us may have been taken for dead meanwhile).
-    pub(super) fn peer_rests(&mut self, view: &View<'_>, hold: Holding) {
+    pub(super) fn peer_rests(&mut self, view: &R1View<'_>, hold: Holding) {
         match self.handover {
             Handover::Awaiting { set, .. } if view.peer_locum || !set.and(hold).is_none() => {
                 let text = format!("{} keeps its {} resources.", view.name(), set.word());
@@ -246,22 +246,22 @@ impl R1 {
     /// The hand-over failed: the part that we held stays here.
     pub(super) fn keep(&mut self, held: Holding, why: String) {
         self.mine = self.mine.plus(held);
-        self.steps.push_back(Step::Want(held, true));
+        self.steps.push_back(R1Step::Want(held, true));
         self.end_handover(Answer::Refused(why));
         self.say_holdings(true, None);
     }
 
-    pub(super) fn handover_goes_on(&mut self, view: &View<'_>) {
+    pub(super) fn handover_goes_on(&mut self, view: &R1View<'_>) {
         match self.handover {
             Handover::Giving { set, held } if view.groups.released(set) => {
                 let text = format!("{} HA resource release completed (standby).", set.word());
                 self.note(Level::Info, text);
                 self.note(Level::Info, format!("Local standby process completed [{}].", set.word()));
                 self.handover = Handover::Given { set, held, until: view.now + HANDOVER_MAX };
-                self.told = Some(view.now);
+                self.repeated_at = Some(view.now);
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
             }
-            Handover::Giving { set, held } if view.groups.stuck(set) && view.groups.at_rest(set) => {
+            Handover::Giving { set, held } if view.groups.stop_failed(set) && view.groups.at_rest(set) => {
                 self.keep(held, "a resource cannot be stopped; the set stays here".into());
             }
             Handover::Taking { set } if view.groups.acquired(set.mirrored()) => {
@@ -285,25 +285,25 @@ impl R1 {
 
     /// Repeats to a node of Locum, once per deadtime, that a set has been stopped, until the peer has taken it. If the
     /// message were lost for good, both nodes would wait.
-    pub(super) fn say_done_again(&mut self, view: &View<'_>) {
-        let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
+    pub(super) fn say_done_again(&mut self, view: &R1View<'_>) {
+        let due = self.repeated_at.is_none_or(|at| view.now >= at + view.deadtime);
         if let Handover::Given { set, .. } = self.handover
             && due
             && view.peer_up
             && view.peer_locum
         {
-            self.told = Some(view.now);
+            self.repeated_at = Some(view.now);
             self.say(Body::AskResources { hold: set, step: AskStep::Done });
         }
     }
 
-    pub(super) fn hand_back_now(&mut self, view: &View<'_>, set: Holding) {
+    pub(super) fn hand_back_now(&mut self, view: &R1View<'_>, set: Holding) {
         let failed = view.groups.of(set.and(self.mine)).any(|group| view.groups.failure(group).is_some());
         if !failed {
             return;
         }
         // The peer cannot run it now, so try again here: the cause of the failure may be gone.
-        let is_alone = !view.peer_up && self.state == State::Stable && self.leave.is_none();
+        let is_alone = !view.peer_up && self.state == R1State::Stable && self.leave.is_none();
         let goes_on = if is_alone {
             self.start_again(view, set).is_some()
         } else {

@@ -3,14 +3,18 @@
 
 use super::*;
 
-impl R1 {
+impl R1Ownership {
     pub(super) fn assert_sound(&self) {
         let is_in = |set: Holding, of: Holding| set.minus(of).is_none();
         match self.state {
-            State::Init | State::Starting | State::BothStarting | State::Received | State::Stable => {}
+            R1State::Init
+            | R1State::Starting
+            | R1State::BothStarting
+            | R1State::Received
+            | R1State::Stable => {}
             // Perhaps for a new run of the daemon, which goes on with what is held.
-            State::Left => assert!(self.leave.is_none(), "left, and about to leave"),
-            State::Leaving => {
+            R1State::Left => assert!(self.leave.is_none(), "left, and about to leave"),
+            R1State::Leaving => {
                 assert!(self.mine.is_none(), "{:?}, and {:?} is held", self.state, self.mine);
                 assert!(self.hand_back.is_none(), "leaving, and a set is to be handed back");
                 assert!(self.takeover.is_none(), "leaving, and a person waits for a takeover");

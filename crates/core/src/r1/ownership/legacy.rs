@@ -38,9 +38,9 @@ impl Legacy {
     }
 }
 
-impl R1 {
+impl R1Ownership {
     /// Finds out which messages the peer understands; call it before anything is said.
-    pub fn know_peer(&mut self, view: &View<'_>) {
+    pub fn know_peer(&mut self, view: &R1View<'_>) {
         if view.peer_locum {
             self.legacy.nice_peer = false;
         }
@@ -49,7 +49,7 @@ impl R1 {
     }
 
     /// A real peer used the messages of the other modes: we switch to them, or nothing would ever move.
-    pub(super) fn hear_nice(&mut self, view: &View<'_>) {
+    pub(super) fn hear_nice(&mut self, view: &R1View<'_>) {
         if !view.peer_locum && self.legacy.speaks {
             let text = format!("{} does not have `auto_failback legacy` in its ha.cf, as we do", view.name());
             self.note(Level::Warning, text);
@@ -67,12 +67,12 @@ impl R1 {
     }
 
     /// Begins beside a living real peer, which has its own groups.
-    pub(super) fn ask_for_groups(&mut self, view: &View<'_>) {
+    pub(super) fn ask_for_groups(&mut self, view: &R1View<'_>) {
         self.other_stable = true;
-        if self.is_renewed {
+        if self.is_reloaded {
             // Neither node asks for anything: everything stays as it was.
             self.theirs = Some(Holding::All.minus(self.mine).mirrored());
-            self.state = State::Stable;
+            self.state = R1State::Stable;
             return;
         }
         self.theirs = Some(Holding::Local);
@@ -84,15 +84,15 @@ impl R1 {
     }
 
     /// Repeats our requests: the peer has restarted and forgot them.
-    pub(super) fn ask_again(&mut self, view: &View<'_>) {
+    pub(super) fn ask_again(&mut self, view: &R1View<'_>) {
         for group in self.legacy.asked.clone() {
             self.say(Body::IpRequest { key: view.groups.key(group).into() });
         }
     }
 
     /// The peer asks for one of its groups.
-    pub(super) fn heard_ip_request(&mut self, view: &View<'_>, key: &str) {
-        if view.peer_locum || matches!(self.state, State::Init | State::Leaving | State::Left) {
+    pub(super) fn heard_ip_request(&mut self, view: &R1View<'_>, key: &str) {
+        if view.peer_locum || matches!(self.state, R1State::Init | R1State::Leaving | R1State::Left) {
             return;
         }
         let group = view.groups.named(key).filter(|group| !view.groups.is_released(*group));
@@ -102,11 +102,11 @@ impl R1 {
             self.legacy.giving.push(group);
         }
         self.legacy.partly_given = true;
-        self.steps.push_back(Step::WantGroup(group, false));
+        self.steps.push_back(R1Step::WantGroup(group, false));
     }
 
     /// The peer has stopped one of our groups, or never had it.
-    pub(super) fn heard_ip_answer(&mut self, key: &str, ok: bool, view: &View<'_>) {
+    pub(super) fn heard_ip_answer(&mut self, key: &str, ok: bool, view: &R1View<'_>) {
         let Some(place) = self.legacy.asked.iter().position(|&group| view.groups.key(group) == key) else {
             return;
         };
@@ -115,14 +115,14 @@ impl R1 {
         }
         let group = self.legacy.asked.remove(place);
         self.mine = self.mine.plus(Holding::Local);
-        self.steps.push_back(Step::WantGroup(group, true));
+        self.steps.push_back(R1Step::WantGroup(group, true));
         if self.legacy.asked.is_empty() {
             self.own_answered();
         }
     }
 
     /// Groups have come to rest: the peer may start those it waits for.
-    pub(super) fn giving_goes_on(&mut self, view: &View<'_>) {
+    pub(super) fn giving_goes_on(&mut self, view: &R1View<'_>) {
         let given: Vec<GroupIndex> =
             self.legacy.giving.extract_if(.., |group| view.groups.is_released(*group)).collect();
         for group in &given {
@@ -145,12 +145,12 @@ impl R1 {
     }
 
     fn answer_ip_request(&mut self, key: String, we_own: bool) {
-        self.steps.push_back(Step::SayToPeer(Body::IpRequestResponse { key, we_own, ok: true }));
+        self.steps.push_back(R1Step::SayToPeer(Body::IpRequestResponse { key, we_own, ok: true }));
     }
 
     fn own_answered(&mut self) {
         self.note(Level::Info, "Initial resource acquisition complete (ip-request-resp)".into());
         self.mine = self.mine.plus(Holding::Local);
-        self.add_task(Task::Own);
+        self.add_task(PendingMessage::Own);
     }
 }

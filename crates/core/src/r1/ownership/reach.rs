@@ -27,10 +27,10 @@ impl WaitingOrder {
     }
 }
 
-impl R1 {
+impl R1Ownership {
     /// The reason of a waiting planned hand-over, and for an order until when it waits.
     #[must_use]
-    pub fn waiting(&self, view: &View<'_>) -> Option<(String, Option<Instant>)> {
+    pub fn waiting(&self, view: &R1View<'_>) -> Option<(String, Option<Instant>)> {
         if let Some(WaitingOrder { set, gives, until, .. }) = self.wish {
             let why =
                 if gives { self.unreachable_there(view, set) } else { self.unreachable_here(view, set) };
@@ -44,22 +44,26 @@ impl R1 {
     }
 
     /// Why clients would not reach a set of ours on the peer, although they reach it here.
-    pub(super) fn unreachable_there(&self, view: &View<'_>, set: Holding) -> Option<String> {
-        let told =
-            if view.peer_locum && !breakage::is(Breakage::TakerNotAsked) { view.peer_cut } else { &[] };
+    pub(super) fn unreachable_there(&self, view: &R1View<'_>, set: Holding) -> Option<String> {
+        let told = if view.peer_locum && !breakage::is(Breakage::TakerNotAsked) {
+            view.peer_unreachable
+        } else {
+            &[]
+        };
         let mut groups = view.groups.of(set.and(self.mine));
-        let group = groups.find(|group| told.contains(group) && !view.cut.contains(group))?;
+        let group = groups.find(|group| told.contains(group) && !view.unreachable.contains(group))?;
         Some(unreachable(view.groups.key(group), view.name()))
     }
 
     /// Why clients would not reach a set here, although they reach it on the peer.
-    pub(super) fn unreachable_here(&self, view: &View<'_>, set: Holding) -> Option<String> {
+    pub(super) fn unreachable_here(&self, view: &R1View<'_>, set: Holding) -> Option<String> {
         let mut groups = view.groups.of(set.minus(self.mine));
-        let group = groups.find(|group| view.cut.contains(group) && !view.peer_cut.contains(group))?;
+        let group = groups
+            .find(|group| view.unreachable.contains(group) && !view.peer_unreachable.contains(group))?;
         Some(unreachable(view.groups.key(group), "this node"))
     }
 
-    pub(super) fn wait_for_reach(&mut self, view: &View<'_>, wish: WaitingOrder, why: &str) {
+    pub(super) fn wait_for_reach(&mut self, view: &R1View<'_>, wish: WaitingOrder, why: &str) {
         if self.wish.is_some() {
             return self.answer(wish.order, Answer::Refused("another hand-over waits already".into()));
         }
@@ -69,7 +73,7 @@ impl R1 {
     }
 
     /// Goes on with the waiting order, or refuses it when its time is over.
-    pub(super) fn wish_goes_on(&mut self, view: &View<'_>) {
+    pub(super) fn wish_goes_on(&mut self, view: &R1View<'_>) {
         let Some(WaitingOrder { order, set, gives, until }) = self.wish else { return };
         let why = if gives { self.unreachable_there(view, set) } else { self.unreachable_here(view, set) };
         match why {
@@ -93,15 +97,15 @@ impl R1 {
     }
 
     /// The peer's unreachable groups have changed: its own set may be able to return.
-    pub fn peer_carries(&mut self, view: &View<'_>) {
+    pub fn peer_carries(&mut self, view: &R1View<'_>) {
         self.wish_goes_on(view);
-        if self.state == State::Stable && self.handover == Handover::Idle {
+        if self.state == R1State::Stable && self.handover == Handover::Idle {
             self.fail_back(view);
         }
     }
 
     /// Interfaces of these groups carry something here again: tries failed starts again.
-    pub fn interfaces_back(&mut self, view: &View<'_>, groups: &[GroupIndex]) {
+    pub fn interfaces_back(&mut self, view: &R1View<'_>, groups: &[GroupIndex]) {
         self.wish_goes_on(view);
         for set in [Holding::Local, Holding::Foreign] {
             if view.groups.of(set).any(|group| groups.contains(&group)) {
@@ -111,8 +115,9 @@ impl R1 {
     }
 
     /// Starts our failed groups again if nothing else is under way. Returns a text about it.
-    pub(super) fn start_again(&mut self, view: &View<'_>, set: Holding) -> Option<String> {
-        let is_ours = self.state == State::Stable && self.leave.is_none() && self.handover == Handover::Idle;
+    pub(super) fn start_again(&mut self, view: &R1View<'_>, set: Holding) -> Option<String> {
+        let is_ours =
+            self.state == R1State::Stable && self.leave.is_none() && self.handover == Handover::Idle;
         let failed =
             |group: &GroupIndex| view.groups.failure(*group).is_some() && view.groups.is_released(*group);
         let groups: Vec<GroupIndex> = view.groups.of(set.and(self.mine)).filter(failed).collect();
@@ -122,7 +127,7 @@ impl R1 {
         let keys: Vec<&str> = groups.iter().map(|group| view.groups.key(*group)).collect();
         let text = format!("{} could not be started here, and is tried again now", keys.join(", "));
         self.note(Level::Info, text.clone());
-        self.steps.extend(groups.into_iter().map(|group| Step::WantGroup(group, true)));
+        self.steps.extend(groups.into_iter().map(|group| R1Step::WantGroup(group, true)));
         Some(text)
     }
 }

@@ -23,7 +23,7 @@ const BPF_PSEUDO_MAP_FD: u8 = 1;
 /// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: preserved; `R10`: end of the
 /// stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reg {
+pub(super) enum Register {
     R0,
     R1,
     R2,
@@ -40,7 +40,7 @@ pub(super) enum Reg {
 /// The width of a load or a store.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum Size {
+pub(super) enum AccessSize {
     Word = 0x00,   // BPF_W
     Half = 0x08,   // BPF_H
     Byte = 0x10,   // BPF_B
@@ -50,7 +50,7 @@ pub(super) enum Size {
 /// The condition of a jump. All comparisons are unsigned and of 64 bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum If {
+pub(super) enum JumpCondition {
     Equal = 0x10,      // BPF_JEQ
     NotLess = 0x30,    // BPF_JGE
     AnyBitOf = 0x40,   // BPF_JSET
@@ -60,86 +60,98 @@ pub(super) enum If {
 
 /// A jump target in the program; see [`Assembler::label`] and [`Assembler::here`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Label(usize);
+pub(super) struct JumpLabel(usize);
 
 /// Assembles a program, instruction by instruction.
 #[derive(Default)]
 pub(super) struct Assembler {
     instructions: Vec<[u8; 8]>,
-    places: Vec<Option<usize>>,
+    positions: Vec<Option<usize>>,
     /// Jumps whose offset is filled in at the end.
-    jumps: Vec<(usize, Label)>,
+    jumps: Vec<(usize, JumpLabel)>,
 }
 
 impl Assembler {
     /// Makes a label that has no position yet.
-    pub(super) fn label(&mut self) -> Label {
-        self.places.push(None);
-        Label(self.places.len() - 1)
+    pub(super) fn label(&mut self) -> JumpLabel {
+        self.positions.push(None);
+        JumpLabel(self.positions.len() - 1)
     }
 
     /// Sets the label's position to the next instruction.
-    pub(super) fn here(&mut self, label: Label) {
-        self.places[label.0] = Some(self.instructions.len());
+    pub(super) fn here(&mut self, label: JumpLabel) {
+        self.positions[label.0] = Some(self.instructions.len());
     }
 
-    pub(super) fn copy(&mut self, to: Reg, from: Reg) {
+    pub(super) fn copy(&mut self, to: Register, from: Register) {
         self.push(BPF_ALU64 | BPF_MOV | BPF_X, to as u8, from as u8, 0, 0);
     }
 
     /// `to = value`, sign-extended
-    pub(super) fn set(&mut self, to: Reg, value: i32) {
+    pub(super) fn set(&mut self, to: Register, value: i32) {
         self.push(BPF_ALU64 | BPF_MOV, to as u8, 0, 0, value);
     }
 
     /// `to = value`, of 64 bits
-    pub(super) fn set_wide(&mut self, to: Reg, value: u64) {
+    pub(super) fn set_wide(&mut self, to: Register, value: u64) {
         let [low, high] = halves(value);
         self.wide(to, 0, low, high);
     }
 
-    pub(super) fn add(&mut self, to: Reg, value: i32) {
+    pub(super) fn add(&mut self, to: Register, value: i32) {
         self.push(BPF_ALU64 | BPF_ADD, to as u8, 0, 0, value);
     }
 
-    pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
+    pub(super) fn map(&mut self, to: Register, map: BorrowedFd<'_>) {
         self.wide(to, BPF_PSEUDO_MAP_FD, map.as_raw_fd(), 0);
     }
 
     /// `to = *(from + offset)`
-    pub(super) fn load(&mut self, size: Size, to: Reg, from: Reg, offset: i16) {
+    pub(super) fn load(&mut self, size: AccessSize, to: Register, from: Register, offset: i16) {
         self.push(BPF_LDX | BPF_MEM | size as u8, to as u8, from as u8, offset, 0);
     }
 
     /// `*(to + offset) = from`
-    pub(super) fn store(&mut self, size: Size, to: Reg, offset: i16, from: Reg) {
+    pub(super) fn store(&mut self, size: AccessSize, to: Register, offset: i16, from: Register) {
         self.push(BPF_STX | BPF_MEM | size as u8, to as u8, from as u8, offset, 0);
     }
 
     /// `*(to + offset) = value`
-    pub(super) fn store_value(&mut self, size: Size, to: Reg, offset: i16, value: i32) {
+    pub(super) fn store_value(&mut self, size: AccessSize, to: Register, offset: i16, value: i32) {
         self.push(BPF_ST | BPF_MEM | size as u8, to as u8, 0, offset, value);
     }
 
     /// `*(to + offset) += from`, of 8 bytes, atomically
-    pub(super) fn add_atomically(&mut self, to: Reg, offset: i16, from: Reg) {
-        self.push(BPF_STX | BPF_ATOMIC | Size::Double as u8, to as u8, from as u8, offset, BPF_ADD.into());
+    pub(super) fn add_atomically(&mut self, to: Register, offset: i16, from: Register) {
+        self.push(
+            BPF_STX | BPF_ATOMIC | AccessSize::Double as u8,
+            to as u8,
+            from as u8,
+            offset,
+            BPF_ADD.into(),
+        );
     }
 
     /// Jumps to the label if the condition holds for register and value; the value is sign-extended.
-    pub(super) fn jump_if(&mut self, left: Reg, condition: If, value: i32, label: Label) {
+    pub(super) fn jump_if(&mut self, left: Register, condition: JumpCondition, value: i32, label: JumpLabel) {
         self.jumps.push((self.instructions.len(), label));
         self.push(BPF_JMP | condition as u8, left as u8, 0, 0, value);
     }
 
     /// Jumps to the label if the condition holds for the registers.
-    pub(super) fn jump_if_register(&mut self, left: Reg, condition: If, right: Reg, label: Label) {
+    pub(super) fn jump_if_register(
+        &mut self,
+        left: Register,
+        condition: JumpCondition,
+        right: Register,
+        label: JumpLabel,
+    ) {
         self.jumps.push((self.instructions.len(), label));
         self.push(BPF_JMP | BPF_X | condition as u8, left as u8, right as u8, 0, 0);
     }
 
     /// Jumps to the label in any case.
-    pub(super) fn jump(&mut self, label: Label) {
+    pub(super) fn jump(&mut self, label: JumpLabel) {
         self.jumps.push((self.instructions.len(), label));
         self.push(BPF_JMP | BPF_JA, 0, 0, 0, 0);
     }
@@ -160,7 +172,7 @@ impl Assembler {
     /// A label has no position or is too far away: an error in the program's source, which every test finds.
     pub(super) fn assemble(mut self) -> Vec<[u8; 8]> {
         for (at, label) in self.jumps {
-            let place = self.places[label.0].expect("a label that is jumped to has a place");
+            let place = self.positions[label.0].expect("a label that is jumped to has a place");
             // Counted from the instruction after the jump.
             let distance = place.cast_signed() - at.cast_signed() - 1;
             let distance = i16::try_from(distance).expect("a gate's program is short");
@@ -169,8 +181,8 @@ impl Assembler {
         self.instructions
     }
 
-    fn wide(&mut self, to: Reg, kind: u8, low: i32, high: i32) {
-        self.push(BPF_LD | Size::Double as u8, to as u8, kind, 0, low);
+    fn wide(&mut self, to: Register, kind: u8, low: i32, high: i32) {
+        self.push(BPF_LD | AccessSize::Double as u8, to as u8, kind, 0, low);
         self.push(0, 0, 0, 0, high);
     }
 
@@ -200,11 +212,11 @@ mod tests {
         let mut a = Assembler::default();
         let (back, end) = (a.label(), a.label());
         a.here(back);
-        a.set(Reg::R0, -1);
-        a.load(Size::Word, Reg::R1, Reg::R6, 16);
-        a.jump_if(Reg::R1, If::Equal, 8, end);
+        a.set(Register::R0, -1);
+        a.load(AccessSize::Word, Register::R1, Register::R6, 16);
+        a.jump_if(Register::R1, JumpCondition::Equal, 8, end);
         a.jump(back);
-        a.set_wide(Reg::R2, 0x0102_0304_8586_8788);
+        a.set_wide(Register::R2, 0x0102_0304_8586_8788);
         a.here(end);
         a.exit();
         assert_eq!(

@@ -12,51 +12,52 @@ use std::{
 };
 
 use super::{
-    Engine, Listed, Name, Proof, Renewal, Renewed, Settings, StandingJudge, hook::Hook, with_interface,
+    Backend, GateName, GateSettings, ListedGate, ListedPacketFilter, Proof, Renewal, RenewalOutcome,
+    hook::Hook, with_interface,
 };
 use crate::clock;
 
-pub(super) mod elsewhere;
+pub(super) mod arp_filter;
+mod filter;
 mod insn;
-mod judge;
-mod place;
+mod pins;
 mod program;
 mod state;
 mod syscall;
 
-use judge::Maps;
-pub(super) use judge::{Judge, remove as remove_judge};
-use place::Place;
-pub(super) use place::is_read_only;
-pub use place::{CUSTOMARY, ensure_bpffs, find_bpffs};
+use filter::GateMaps;
+pub(super) use filter::{BpfFilter, remove as remove_judge};
+use pins::PinDirectory;
+pub(super) use pins::is_read_only;
+pub use pins::{CUSTOMARY_MOUNT_POINT, ensure_bpffs, find_bpffs};
 #[cfg(test)]
 pub(super) use state::SLOTS;
-use state::{Slot, State};
-use syscall::Way;
+use state::{GateState, Slot};
+use syscall::TcxHook;
 
 /// The name of the program that reads the kernel's clock.
-const CLOCK: &str = "locum_clock";
+const CLOCK_PROGRAM: &str = "locum_clock";
 /// The most comparisons of the clocks. A comparison fails if the process is interrupted between its readings; if all of
 /// them fail, the difference is believed.
 const CLOCK_TRIES: usize = 10;
 
 /// A gate of this backend: a slot of its cluster's packet filter, and the map entries that name it.
 #[derive(Debug)]
-pub(super) struct Gate {
-    judge: Arc<Judge>,
-    place: Place,
+pub(super) struct BpfGate {
+    filter: Arc<BpfFilter>,
+    pins: PinDirectory,
     slot: Slot,
 }
 
-impl Gate {
+impl BpfGate {
     /// Makes the gate as `settings` say, whatever parts of it exist already. A running lease goes on unless `closed`.
-    pub(super) fn install(judge: Arc<Judge>, settings: &Settings, closed: bool) -> io::Result<Self> {
+    pub(super) fn install(filter: Arc<BpfFilter>, settings: &GateSettings, closed: bool) -> io::Result<Self> {
         for hook in Hook::wanted(settings) {
-            judge.cover(hook)?;
+            filter.cover(hook)?;
         }
-        let place = Place::of(judge.bpffs(), &settings.name);
-        let (slot, is_new) = judge.slot(&place)?;
-        let gate = Self { judge, place, slot };
+        let place = PinDirectory::of(filter.bpffs(), &settings.name);
+        let (slot, is_new) = filter.slot(&place)?;
+        let gate = Self { filter, pins: place, slot };
         if closed {
             gate.close();
         }
@@ -64,7 +65,7 @@ impl Gate {
         if let Err(error) = gate.put(settings) {
             if is_new {
                 // A caller that goes on without the gate must not be silenced by half of one.
-                let _ = gate.judge.forget(slot, &gate.place);
+                let _ = gate.filter.forget(slot, &gate.pins);
             }
             return Err(error);
         }
@@ -72,24 +73,28 @@ impl Gate {
     }
 
     /// Makes its pins and map entries; its state stays as it is.
-    fn put(&self, settings: &Settings) -> io::Result<()> {
-        self.judge.pin_slot(self.slot, &self.place)?;
-        self.judge.name(self.slot, settings)
+    fn put(&self, settings: &GateSettings) -> io::Result<()> {
+        self.filter.pin_slot(self.slot, &self.pins)?;
+        self.filter.set_keys(self.slot, settings)
     }
 
     /// Whether any part of the gate is pinned.
-    pub(super) fn stands(bpffs: &Path, name: &Name) -> bool {
-        matches!(Place::of(bpffs, name).slot(), Ok(Some(_)))
+    pub(super) fn exists(bpffs: &Path, name: &GateName) -> bool {
+        matches!(PinDirectory::of(bpffs, name).slot(), Ok(Some(_)))
     }
 
-    fn state(&self) -> &State {
-        self.judge.state(self.slot)
+    fn state(&self) -> &GateState {
+        self.filter.state(self.slot)
     }
 
-    pub(super) fn renew(&self, renewal: Renewal) -> Renewed {
+    pub(super) fn renew(&self, renewal: Renewal) -> RenewalOutcome {
         let state = self.state();
         state.renew(renewal);
-        if state.is_undisputed() { Renewed::Open } else { Renewed::Shut { since: state.shut_at() } }
+        if state.is_undisputed() {
+            RenewalOutcome::Open
+        } else {
+            RenewalOutcome::Shut { since: state.rival_heard_at() }
+        }
     }
 
     pub(super) fn close(&self) {
@@ -101,51 +106,51 @@ impl Gate {
     }
 
     pub(super) fn add_interface(&self, interface: u32) -> io::Result<()> {
-        Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.cover(hook))
+        Hook::of_packet_filter(interface).into_iter().try_for_each(|hook| self.filter.cover(hook))
     }
 
     /// Removes the program from there if it serves this gate alone. A packet filter for all gates of the cluster stays.
-    pub(super) fn remove_interface(&self, interface: u32, name: &Name) -> io::Result<()> {
-        if self.judge.stays() || Place::gates(self.judge.bpffs(), name)?.len() > 1 {
+    pub(super) fn remove_interface(&self, interface: u32, name: &GateName) -> io::Result<()> {
+        if self.filter.stays() || PinDirectory::gates(self.filter.bpffs(), name)?.len() > 1 {
             return Ok(());
         }
-        Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.uncover(hook))
+        Hook::of_packet_filter(interface).into_iter().try_for_each(|hook| self.filter.uncover(hook))
     }
 
     /// Describes what is missing of the gate in the kernel. A packet filter that stays reports its own parts.
-    pub(super) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
-        let mut missing = if self.judge.stays() { Vec::new() } else { self.judge.missing(usize::MAX)? };
-        missing.extend(self.judge.missing_of(self.slot, &self.place, settings)?);
-        let uncovered = Hook::wanted(settings).into_iter().filter(|hook| !self.judge.covers(*hook));
+    pub(super) fn missing(&self, settings: &GateSettings) -> io::Result<Vec<String>> {
+        let mut missing = if self.filter.stays() { Vec::new() } else { self.filter.missing(usize::MAX)? };
+        missing.extend(self.filter.missing_of(self.slot, &self.pins, settings)?);
+        let uncovered = Hook::wanted(settings).into_iter().filter(|hook| !self.filter.covers(*hook));
         missing.extend(uncovered.map(|hook| with_interface("the program on", hook.interface())));
         Ok(missing)
     }
 
-    pub(super) fn restore(&self, settings: &Settings) -> io::Result<()> {
-        if !self.judge.stays() {
-            self.judge.restore()?;
+    pub(super) fn restore(&self, settings: &GateSettings) -> io::Result<()> {
+        if !self.filter.stays() {
+            self.filter.restore()?;
         }
         for hook in Hook::wanted(settings) {
-            self.judge.cover(hook)?;
+            self.filter.cover(hook)?;
         }
         self.put(settings)
     }
 
     /// Removes the gate completely, and the packet filter if it served this gate alone.
-    pub(super) fn remove(self, name: &Name) -> io::Result<()> {
-        self.judge.forget(self.slot, &self.place)?;
-        if !self.judge.stays() {
-            self.judge.remove(name)?;
+    pub(super) fn remove(self, name: &GateName) -> io::Result<()> {
+        self.filter.forget(self.slot, &self.pins)?;
+        if !self.filter.stays() {
+            self.filter.remove(name)?;
         }
         Ok(())
     }
 }
 
 /// All gates that are pinned in the bpf file system.
-pub(super) fn list(bpffs: &Path) -> io::Result<Vec<Listed>> {
+pub(super) fn list(bpffs: &Path) -> io::Result<Vec<ListedGate>> {
     let mut all = Vec::new();
-    for judge in Place::clusters(bpffs)? {
-        let gates = Place::gates(bpffs, &judge)?;
+    for judge in PinDirectory::clusters(bpffs)? {
+        let gates = PinDirectory::gates(bpffs, &judge)?;
         if !gates.is_empty() {
             all.extend(list_of(bpffs, &judge, gates)?);
         }
@@ -153,12 +158,12 @@ pub(super) fn list(bpffs: &Path) -> io::Result<Vec<Listed>> {
     Ok(all)
 }
 
-fn list_of(bpffs: &Path, judge: &Name, gates: Vec<Name>) -> io::Result<Vec<Listed>> {
-    let place = Place::of_judge(bpffs, judge);
-    let maps = Maps::find(&place)?;
-    let states = maps.as_ref().map(Maps::states).transpose()?;
+fn list_of(bpffs: &Path, filter: &GateName, gates: Vec<GateName>) -> io::Result<Vec<ListedGate>> {
+    let place = PinDirectory::of_packet_filter(bpffs, filter);
+    let maps = GateMaps::find(&place)?;
+    let states = maps.as_ref().map(GateMaps::states).transpose()?;
     let mut addresses: BTreeMap<Slot, Vec<IpAddr>> = BTreeMap::new();
-    for (key, slot) in maps.as_ref().map(Maps::addresses).transpose()?.unwrap_or_default() {
+    for (key, slot) in maps.as_ref().map(GateMaps::addresses).transpose()?.unwrap_or_default() {
         if let Some(slot) = slot {
             addresses.entry(slot).or_default().push(IpAddr::from(key).to_canonical());
         }
@@ -168,14 +173,14 @@ fn list_of(bpffs: &Path, judge: &Name, gates: Vec<Name>) -> io::Result<Vec<Liste
     gates
         .into_iter()
         .map(|name| {
-            let slot = Place::of(bpffs, &name).slot()?;
+            let slot = PinDirectory::of(bpffs, &name).slot()?;
             let state = states.as_ref().zip(slot).map(|(states, slot)| states.get(slot));
-            let open = state.filter(|state| state.is_undisputed()).map_or(0, State::deadline);
+            let open = state.filter(|state| state.is_undisputed()).map_or(0, GateState::deadline);
             let mut addresses = slot.and_then(|slot| addresses.remove(&slot)).unwrap_or_default();
             addresses.sort();
-            Ok(Listed {
+            Ok(ListedGate {
                 name,
-                engine: Engine::Bpf { bpffs: bpffs.into() },
+                backend: Backend::Bpf { bpffs: bpffs.into() },
                 addresses,
                 interfaces: interfaces.clone(),
                 deadline: (open > now).then_some(open),
@@ -185,9 +190,9 @@ fn list_of(bpffs: &Path, judge: &Name, gates: Vec<Name>) -> io::Result<Vec<Liste
 }
 
 /// The interfaces that the packet filter covers.
-fn interfaces(place: &Place) -> io::Result<Vec<u32>> {
+fn interfaces(place: &PinDirectory) -> io::Result<Vec<u32>> {
     let mut interfaces = BTreeSet::new();
-    for hook in place.hooks()?.into_iter().filter(|hook| !matches!(hook, Hook::Ear(_))) {
+    for hook in place.hooks()?.into_iter().filter(|hook| !matches!(hook, Hook::ClaimListener(_))) {
         let info = place.get(&hook.name())?.map(syscall::link_info).transpose()?;
         interfaces.extend(info.map(|info| info.interface).filter(|interface| *interface != 0));
     }
@@ -195,24 +200,24 @@ fn interfaces(place: &Place) -> io::Result<Vec<u32>> {
 }
 
 /// All packet filters that are pinned, with and without gates.
-pub(super) fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
-    let look = |name: Name| {
-        let place = Place::of_judge(bpffs, &name);
+pub(super) fn packet_filters(bpffs: &Path) -> io::Result<Vec<ListedPacketFilter>> {
+    let look = |name: GateName| {
+        let place = PinDirectory::of_packet_filter(bpffs, &name);
         let stands = place.exists();
-        let gates = Place::gates(bpffs, &name)?.len();
+        let gates = PinDirectory::gates(bpffs, &name)?.len();
         let interfaces = interfaces(&place)?;
-        let engine = Engine::Bpf { bpffs: bpffs.into() };
-        Ok(stands.then_some(StandingJudge { name, engine, interfaces, gates }))
+        let engine = Backend::Bpf { bpffs: bpffs.into() };
+        Ok(stands.then_some(ListedPacketFilter { name, backend: engine, interfaces, gates }))
     };
-    Place::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
+    PinDirectory::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
 }
 
 /// Removes the gate completely, and the cluster's packet filter if it was the last gate. Returns whether there was a
 /// gate.
-pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
-    let place = Place::of(bpffs, name);
+pub(super) fn remove(bpffs: &Path, name: &GateName) -> io::Result<bool> {
+    let place = PinDirectory::of(bpffs, name);
     let stood = place.exists();
-    let maps = Maps::find(&Place::of_judge(bpffs, name))?;
+    let maps = GateMaps::find(&PinDirectory::of_packet_filter(bpffs, name))?;
     if let (Some(slot), Some(maps)) = (place.slot()?, maps) {
         maps.forget(slot)?;
         maps.states()?.get(slot).close();
@@ -230,26 +235,27 @@ pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
 pub fn pass_everything(interface: u32, in_front: bool) -> io::Result<Vec<OwnedFd>> {
     const TCX_PASS: i32 = 0;
     let mut a = insn::Assembler::default();
-    a.set(insn::Reg::R0, TCX_PASS);
+    a.set(insn::Register::R0, TCX_PASS);
     a.exit();
     let program = syscall::load(&a.assemble(), "somebody")?;
-    let link = |way| syscall::link_at(&program, interface, way, in_front);
-    Ok(vec![link(Way::In)?, link(Way::Out)?])
+    let link = |way| syscall::attach_at(&program, interface, way, in_front);
+    Ok(vec![link(TcxHook::Ingress)?, link(TcxHook::Egress)?])
 }
 
 /// Why this backend does not work for the calling thread, apart from the file system for its pins.
 pub(super) fn probe() -> Result<(), String> {
-    let clock = syscall::load(&program::clock(), CLOCK).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            "no right to load programs (CAP_BPF and CAP_NET_ADMIN, outside of user namespaces)".to_owned()
-        }
-        Some(libc::ENOSYS) => "the kernel has no bpf system call (CONFIG_BPF_SYSCALL)".to_owned(),
-        _ => format!("the kernel refuses the program: {error}"),
-    })?;
+    let clock =
+        syscall::load(&program::clock(), CLOCK_PROGRAM).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM) => {
+                "no right to load programs (CAP_BPF and CAP_NET_ADMIN, outside of user namespaces)".to_owned()
+            }
+            Some(libc::ENOSYS) => "the kernel has no bpf system call (CONFIG_BPF_SYSCALL)".to_owned(),
+            _ => format!("the kernel refuses the program: {error}"),
+        })?;
     compare_clock(&clock)?;
     let loopback = 1;
-    for way in [Way::In, Way::Out] {
-        syscall::link(&clock, loopback, way)
+    for way in [TcxHook::Ingress, TcxHook::Egress] {
+        syscall::attach(&clock, loopback, way)
             .map_err(|error| format!("no tcx hooks (Linux 6.6, CONFIG_NET_XGRESS): {error}"))?;
     }
     Ok(())

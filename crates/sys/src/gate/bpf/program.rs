@@ -8,11 +8,10 @@ use std::{mem::offset_of, os::fd::BorrowedFd};
 
 use super::{
     insn::{
-        Assembler, If, Label,
-        Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10},
-        Size,
+        AccessSize, Assembler, JumpCondition, JumpLabel,
+        Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10},
     },
-    state::{Slot, State},
+    state::{GateState, Slot},
 };
 use crate::gate::{
     PROOFS_MAX,
@@ -74,14 +73,14 @@ const SCRATCH: i16 = HEADER;
 /// The ear's stack: a peer's key, an IP header, a UDP header with an announcement, the key of a port.
 const PEER: i16 = -24;
 const PEER_PORT: i16 = PEER + ADDRESS_BYTES as i16;
-const EAR_HEADER: i16 = PEER - 40;
-const DATAGRAM: i16 = EAR_HEADER - 8 - Pattern::BYTES_MAX as i16;
+const LISTENER_HEADER: i16 = PEER - 40;
+const DATAGRAM: i16 = LISTENER_HEADER - 8 - Pattern::BYTES_MAX as i16;
 const PAYLOAD: i16 = DATAGRAM + 8;
 const PORT: i16 = DATAGRAM - 24;
 
 /// The maps that the programs read.
 #[derive(Clone, Copy)]
-pub(super) struct Maps<'a> {
+pub(super) struct MapDescriptors<'a> {
     /// By slot: the [`State`] of a gate.
     pub(super) gates: BorrowedFd<'a>,
     /// By service address: the slot of its gate.
@@ -98,7 +97,7 @@ pub(super) struct Maps<'a> {
 /// further tags and then treats the packet as untagged, so the program looks behind them. A packet with more than
 /// [`TAGS_MAX`] tags is dropped. A packet behind the tag of another VLAN belongs to that VLAN's own interface, and
 /// passes.
-pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
+pub(super) fn gate_program(maps: MapDescriptors<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     let [look, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] = std::array::from_fn(|_| a.label());
     a.copy(R6, R1); // keeps the packet
@@ -106,32 +105,32 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.here(look);
     a.set(R8, 0); // no neighbour message's target
     a.set(R7, 0); // offset of the packet, behind the tags
-    a.load(Size::Word, R1, R6, SKB_PROTOCOL);
+    a.load(AccessSize::Word, R1, R6, SKB_PROTOCOL);
     to_protocol(
         &mut a,
         &[(ETH_P_IP, ipv4), (ETH_P_IPV6, ipv6), (ETH_P_ARP, arp)],
         SCRATCH,
-        Ways { pass, drop, short },
+        Exits { pass, drop, short },
     );
 
     // IPv4: source at 12, destination at 16.
     a.here(ipv4);
     read(&mut a, 12, 8, SCRATCH, short);
-    a.load(Size::Word, R1, R10, SCRATCH);
-    a.load(Size::Word, R2, R10, SCRATCH + 4);
+    a.load(AccessSize::Word, R1, R10, SCRATCH);
+    a.load(AccessSize::Word, R2, R10, SCRATCH + 4);
     map_into_ipv6(&mut a, SOURCE);
     map_into_ipv6(&mut a, DESTINATION);
-    a.store(Size::Word, R10, SOURCE + 12, R1);
-    a.store(Size::Word, R10, DESTINATION + 12, R2);
+    a.store(AccessSize::Word, R10, SOURCE + 12, R1);
+    a.store(AccessSize::Word, R10, DESTINATION + 12, R2);
     a.jump(known);
 
     // ARP of IPv4 over 6-byte addresses: protocol at 2, lengths at 4 and 5, sender at 14, target at 24 (RFC 826).
     a.here(arp);
     read(&mut a, 0, 8, SCRATCH, short);
-    a.load(Size::Half, R1, R10, SCRATCH + 2);
-    a.jump_if(R1, If::NotEqual, protocol(ETH_P_IP), pass);
-    a.load(Size::Half, R1, R10, SCRATCH + 4);
-    a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
+    a.load(AccessSize::Half, R1, R10, SCRATCH + 2);
+    a.jump_if(R1, JumpCondition::NotEqual, protocol(ETH_P_IP), pass);
+    a.load(AccessSize::Half, R1, R10, SCRATCH + 4);
+    a.jump_if(R1, JumpCondition::NotEqual, protocol(0x0604), pass);
     map_into_ipv6(&mut a, SOURCE);
     map_into_ipv6(&mut a, DESTINATION);
     read(&mut a, 14, 4, SOURCE + 12, short);
@@ -141,22 +140,22 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     // IPv6: next header at 6, source at 8, destination at 24; a neighbour message's target at 40 + 8.
     a.here(ipv6);
     read(&mut a, 0, 40, HEADER, short);
-    a.load(Size::Byte, R1, R10, HEADER + 6);
-    a.jump_if(R1, If::NotEqual, IPPROTO_ICMPV6, known);
+    a.load(AccessSize::Byte, R1, R10, HEADER + 6);
+    a.jump_if(R1, JumpCondition::NotEqual, IPPROTO_ICMPV6, known);
     read(&mut a, 40, 1, SCRATCH, half);
-    a.load(Size::Byte, R1, R10, SCRATCH);
+    a.load(AccessSize::Byte, R1, R10, SCRATCH);
     let neighbour = a.label();
-    a.jump_if(R1, If::Equal, ND_NEIGHBOR_SOLICIT, neighbour);
-    a.jump_if(R1, If::NotEqual, ND_NEIGHBOR_ADVERT, known);
+    a.jump_if(R1, JumpCondition::Equal, ND_NEIGHBOR_SOLICIT, neighbour);
+    a.jump_if(R1, JumpCondition::NotEqual, ND_NEIGHBOR_ADVERT, known);
     a.here(neighbour);
     read(&mut a, 48, 16, TARGET, half);
     a.set(R8, 1);
 
     a.here(known);
-    judge_address(&mut a, maps, SOURCE, drop);
-    judge_address(&mut a, maps, DESTINATION, drop);
-    a.jump_if(R8, If::Equal, 0, pass);
-    judge_address(&mut a, maps, TARGET, drop);
+    check_address(&mut a, maps, SOURCE, drop);
+    check_address(&mut a, maps, DESTINATION, drop);
+    a.jump_if(R8, JumpCondition::Equal, 0, pass);
+    check_address(&mut a, maps, TARGET, drop);
 
     a.here(pass);
     a.set(R0, TCX_NEXT);
@@ -167,92 +166,92 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
 
     // The packet is in pieces, or ends within its header and concerns no gate, or ends behind it.
     a.here(short);
-    a.jump_if(R9, If::NotEqual, 0, pass);
+    a.jump_if(R9, JumpCondition::NotEqual, 0, pass);
     a.jump(pulled);
     a.here(half);
-    a.jump_if(R9, If::NotEqual, 0, known);
+    a.jump_if(R9, JumpCondition::NotEqual, 0, known);
     a.here(pulled);
-    pull_together(&mut a);
+    linearize(&mut a);
     a.jump(look);
     a.assemble()
 }
 
 /// Jump targets for a packet that concerns no gate, for one that must not pass, and for one that is in pieces.
 #[derive(Clone, Copy)]
-pub(super) struct Ways {
-    pub(super) pass: Label,
-    pub(super) drop: Label,
-    pub(super) short: Label,
+pub(super) struct Exits {
+    pub(super) pass: JumpLabel,
+    pub(super) drop: JumpLabel,
+    pub(super) short: JumpLabel,
 }
 
 /// Jumps to the label of the packet's protocol, which `R1` must hold at the beginning. Behind tags of VLAN 0 the inner
 /// protocol counts. `R7` is then the packet's offset behind the tags. Tags are read to `scratch` on the stack.
-pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i16, ways: Ways) {
+pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, JumpLabel)], scratch: i16, ways: Exits) {
     let [protocols, tag, inside] = std::array::from_fn(|_| a.label());
     a.here(protocols);
     for &(kind, label) in known {
-        a.jump_if(R1, If::Equal, protocol(kind), label);
+        a.jump_if(R1, JumpCondition::Equal, protocol(kind), label);
     }
     for kind in TAGS {
-        a.jump_if(R1, If::Equal, protocol(kind), tag);
+        a.jump_if(R1, JumpCondition::Equal, protocol(kind), tag);
     }
     a.jump(ways.pass);
     // A tag: its VLAN at 0, the inner protocol at 2. The tag before it must be of VLAN 0, too.
     a.here(tag);
     pass_if_of_vlan(a, inside, ways.pass);
     a.here(inside);
-    a.jump_if(R7, If::NotLess, TAGS_MAX * VLAN_HLEN, ways.drop);
+    a.jump_if(R7, JumpCondition::NotLess, TAGS_MAX * VLAN_HLEN, ways.drop);
     read(a, 0, VLAN_HLEN, scratch, ways.short);
-    a.load(Size::Half, R1, R10, scratch);
-    a.jump_if(R1, If::AnyBitOf, protocol(VLAN_VID_MASK), ways.pass);
+    a.load(AccessSize::Half, R1, R10, scratch);
+    a.jump_if(R1, JumpCondition::AnyBitOf, protocol(VLAN_VID_MASK), ways.pass);
     a.add(R7, VLAN_HLEN);
-    a.load(Size::Half, R1, R10, scratch + 2);
+    a.load(AccessSize::Half, R1, R10, scratch + 2);
     a.jump(protocols);
 }
 
 /// Jumps to `pass` if the kernel has removed a VLAN's tag, and to `own` if it has removed none.
-pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: Label, pass: Label) {
-    a.load(Size::Word, R1, R6, SKB_VLAN_PRESENT);
-    a.jump_if(R1, If::Equal, 0, own);
-    a.load(Size::Word, R1, R6, SKB_VLAN_TCI);
-    a.jump_if(R1, If::AnyBitOf, VLAN_VID_MASK.into(), pass);
+pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: JumpLabel, pass: JumpLabel) {
+    a.load(AccessSize::Word, R1, R6, SKB_VLAN_PRESENT);
+    a.jump_if(R1, JumpCondition::Equal, 0, own);
+    a.load(AccessSize::Word, R1, R6, SKB_VLAN_TCI);
+    a.jump_if(R1, JumpCondition::AnyBitOf, VLAN_VID_MASK.into(), pass);
 }
 
 /// Jumps to `drop` if the address on the stack at `key` has a shut gate. A gate is open if its lease runs and the beat
 /// behind its last renewal was sent after the last rival was heard.
-fn judge_address(a: &mut Assembler, maps: Maps<'_>, key: i16, drop: Label) {
+fn check_address(a: &mut Assembler, maps: MapDescriptors<'_>, key: i16, drop: JumpLabel) {
     let other = a.label();
     look_up(a, maps.addresses, key);
-    a.jump_if(R0, If::Equal, 0, other);
+    a.jump_if(R0, JumpCondition::Equal, 0, other);
     find_state(a, maps, drop);
     a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, deadline)));
-    a.jump_if_register(R0, If::NotLess, R1, drop);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, sent)));
-    a.load(Size::Double, R2, R7, field(offset_of!(State, shut_at)));
-    a.jump_if_register(R1, If::NotGreater, R2, drop);
+    a.load(AccessSize::Double, R1, R7, field(offset_of!(GateState, deadline)));
+    a.jump_if_register(R0, JumpCondition::NotLess, R1, drop);
+    a.load(AccessSize::Double, R1, R7, field(offset_of!(GateState, sent)));
+    a.load(AccessSize::Double, R2, R7, field(offset_of!(GateState, rival_heard_at)));
+    a.jump_if_register(R1, JumpCondition::NotGreater, R2, drop);
     a.here(other);
 }
 
 /// `R7 =` the state in the slot whose number `R0` points to; jumps to `nowhere` if there is no such slot
-fn find_state(a: &mut Assembler, maps: Maps<'_>, nowhere: Label) {
-    a.load(Size::Word, R1, R0, 0);
-    a.store(Size::Word, R10, SCRATCH, R1);
+fn find_state(a: &mut Assembler, maps: MapDescriptors<'_>, nowhere: JumpLabel) {
+    a.load(AccessSize::Word, R1, R0, 0);
+    a.store(AccessSize::Word, R10, SCRATCH, R1);
     look_up(a, maps.gates, SCRATCH);
-    a.jump_if(R0, If::Equal, 0, nowhere);
+    a.jump_if(R0, JumpCondition::Equal, 0, nowhere);
     a.copy(R7, R0);
 }
 
 /// Writes the IPv6 prefix of an IPv4 address at `key`, all but the last four bytes.
 pub(super) fn map_into_ipv6(a: &mut Assembler, key: i16) {
-    a.store_value(Size::Double, R10, key, 0);
-    a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
+    a.store_value(AccessSize::Double, R10, key, 0);
+    a.store_value(AccessSize::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
 }
 
 /// Shuts a group's gate when a peer announces, to the port agreed with it, that a claim to the group is owned, and proves that
 /// it has the key. Drops all that has the shape of an announcement and comes to that port: it is for nobody else, and a flood
 /// of it is not to fill a socket. What proves nothing is counted.
-pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
+pub(super) fn claim_listener(maps: MapDescriptors<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     let part = |offset: usize| PAYLOAD + i16::try_from(offset).expect("a pattern was checked");
     let (subject, proof) = (part(pattern.subject), part(pattern.proof));
     let all = i32::try_from(pattern.bytes()).expect("a pattern was checked");
@@ -263,34 +262,34 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.set(R9, 0);
     a.here(look);
     a.set(R7, 0);
-    a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    a.jump_if(R1, If::Equal, protocol(ETH_P_IP), ipv4);
-    a.jump_if(R1, If::Equal, protocol(ETH_P_IPV6), ipv6);
+    a.load(AccessSize::Word, R1, R6, SKB_PROTOCOL);
+    a.jump_if(R1, JumpCondition::Equal, protocol(ETH_P_IP), ipv4);
+    a.jump_if(R1, JumpCondition::Equal, protocol(ETH_P_IPV6), ipv6);
     a.jump(pass);
 
     // IPv4 without options and in one piece: flags and offset at 6, protocol at 9, source at 12.
     a.here(ipv4);
-    read(&mut a, 0, 20, EAR_HEADER, short);
-    a.load(Size::Byte, R1, R10, EAR_HEADER);
-    a.jump_if(R1, If::NotEqual, 0x45, pass);
-    a.load(Size::Byte, R1, R10, EAR_HEADER + 9);
-    a.jump_if(R1, If::NotEqual, IPPROTO_UDP, pass);
-    a.load(Size::Half, R1, R10, EAR_HEADER + 6);
-    a.jump_if(R1, If::AnyBitOf, protocol(0x3fff), pass);
+    read(&mut a, 0, 20, LISTENER_HEADER, short);
+    a.load(AccessSize::Byte, R1, R10, LISTENER_HEADER);
+    a.jump_if(R1, JumpCondition::NotEqual, 0x45, pass);
+    a.load(AccessSize::Byte, R1, R10, LISTENER_HEADER + 9);
+    a.jump_if(R1, JumpCondition::NotEqual, IPPROTO_UDP, pass);
+    a.load(AccessSize::Half, R1, R10, LISTENER_HEADER + 6);
+    a.jump_if(R1, JumpCondition::AnyBitOf, protocol(0x3fff), pass);
     map_into_ipv6(&mut a, PEER);
-    a.load(Size::Word, R1, R10, EAR_HEADER + 12);
-    a.store(Size::Word, R10, PEER + 12, R1);
+    a.load(AccessSize::Word, R1, R10, LISTENER_HEADER + 12);
+    a.store(AccessSize::Word, R10, PEER + 12, R1);
     a.set(R8, 20); // offset of UDP
     a.jump(from);
 
     // IPv6 without extensions: next header at 6, source at 8.
     a.here(ipv6);
-    read(&mut a, 0, 40, EAR_HEADER, short);
-    a.load(Size::Byte, R1, R10, EAR_HEADER + 6);
-    a.jump_if(R1, If::NotEqual, IPPROTO_UDP, pass);
+    read(&mut a, 0, 40, LISTENER_HEADER, short);
+    a.load(AccessSize::Byte, R1, R10, LISTENER_HEADER + 6);
+    a.jump_if(R1, JumpCondition::NotEqual, IPPROTO_UDP, pass);
     for half in [0, 8] {
-        a.load(Size::Double, R1, R10, EAR_HEADER + 8 + half);
-        a.store(Size::Double, R10, PEER + half, R1);
+        a.load(AccessSize::Double, R1, R10, LISTENER_HEADER + 8 + half);
+        a.store(AccessSize::Double, R10, PEER + half, R1);
     }
     a.set(R8, 40);
 
@@ -298,59 +297,59 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.here(from);
     a.copy(R2, R8);
     read_at_r2(&mut a, 4, PEER_PORT, short);
-    a.load(Size::Half, R1, R10, PEER_PORT + 2);
-    a.store_value(Size::Word, R10, PEER_PORT, 0);
-    a.store(Size::Half, R10, PEER_PORT, R1);
+    a.load(AccessSize::Half, R1, R10, PEER_PORT + 2);
+    a.store_value(AccessSize::Word, R10, PEER_PORT, 0);
+    a.store(AccessSize::Half, R10, PEER_PORT, R1);
     for half in [0, 8, 16] {
-        a.store_value(Size::Double, R10, PORT + half, 0);
+        a.store_value(AccessSize::Double, R10, PORT + half, 0);
     }
-    a.store(Size::Half, R10, PORT + ADDRESS_BYTES as i16, R1);
+    a.store(AccessSize::Half, R10, PORT + ADDRESS_BYTES as i16, R1);
     look_up(&mut a, maps.peers, PORT);
-    a.jump_if(R0, If::Equal, 0, pass);
+    a.jump_if(R0, JumpCondition::Equal, 0, pass);
     // The first bytes of an announcement; from here on nobody else gets it.
     a.copy(R2, R8);
     read_at_r2(&mut a, 8 + 4, DATAGRAM, short);
-    a.load(Size::Word, R1, R10, PAYLOAD);
+    a.load(AccessSize::Word, R1, R10, PAYLOAD);
     a.set_wide(R2, u32::from_ne_bytes(pattern.shape()).into());
-    a.jump_if_register(R1, If::NotEqual, R2, pass);
+    a.jump_if_register(R1, JumpCondition::NotEqual, R2, pass);
     look_up(&mut a, maps.peers, PEER);
-    a.jump_if(R0, If::Equal, 0, refused);
+    a.jump_if(R0, JumpCondition::Equal, 0, refused);
     a.copy(R2, R8);
     read_at_r2(&mut a, 8 + all, DATAGRAM, cut);
     // All of the head; then what it is about, if this node has a gate for that.
     a.set_wide(R2, u64::from_ne_bytes(pattern.head));
-    a.load(Size::Double, R1, R10, PAYLOAD);
-    a.jump_if_register(R1, If::NotEqual, R2, refused);
+    a.load(AccessSize::Double, R1, R10, PAYLOAD);
+    a.jump_if_register(R1, JumpCondition::NotEqual, R2, refused);
     look_up(&mut a, maps.groups, subject);
-    a.jump_if(R0, If::Equal, 0, drop);
+    a.jump_if(R0, JumpCondition::Equal, 0, drop);
     find_state(&mut a, maps, drop);
     // One of the gate's proofs. An empty place has none that could be sent.
-    a.load(Size::Double, R1, R10, proof);
-    a.load(Size::Double, R2, R10, proof + 8);
-    a.jump_if(R1, If::NotEqual, 0, is_some);
-    a.jump_if(R2, If::Equal, 0, refused);
+    a.load(AccessSize::Double, R1, R10, proof);
+    a.load(AccessSize::Double, R2, R10, proof + 8);
+    a.jump_if(R1, JumpCondition::NotEqual, 0, is_some);
+    a.jump_if(R2, JumpCondition::Equal, 0, refused);
     a.here(is_some);
     for place in 0..PROOFS_MAX {
         let other = a.label();
-        let at = field(offset_of!(State, proofs) + place * Proof::BYTES);
-        a.load(Size::Double, R3, R7, at);
-        a.jump_if_register(R3, If::NotEqual, R1, other);
-        a.load(Size::Double, R3, R7, at + 8);
-        a.jump_if_register(R3, If::Equal, R2, proved);
+        let at = field(offset_of!(GateState, proofs) + place * Proof::BYTES);
+        a.load(AccessSize::Double, R3, R7, at);
+        a.jump_if_register(R3, JumpCondition::NotEqual, R1, other);
+        a.load(AccessSize::Double, R3, R7, at + 8);
+        a.jump_if_register(R3, JumpCondition::Equal, R2, proved);
         a.here(other);
     }
 
     a.here(refused);
-    a.store_value(Size::Word, R10, SCRATCH, Slot::JUDGE.number().cast_signed());
+    a.store_value(AccessSize::Word, R10, SCRATCH, Slot::COUNTERS.number().cast_signed());
     look_up(&mut a, maps.gates, SCRATCH);
-    a.jump_if(R0, If::Equal, 0, drop);
+    a.jump_if(R0, JumpCondition::Equal, 0, drop);
     a.set(R1, 1);
-    a.add_atomically(R0, field(offset_of!(State, refused)), R1);
+    a.add_atomically(R0, field(offset_of!(GateState, refused)), R1);
     a.jump(drop);
 
     a.here(proved);
     a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
-    a.store(Size::Double, R7, field(offset_of!(State, shut_at)), R0);
+    a.store(AccessSize::Double, R7, field(offset_of!(GateState, rival_heard_at)), R0);
     a.here(drop);
     a.set(R0, TCX_DROP);
     a.exit();
@@ -360,10 +359,10 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
 
     // The packet is in pieces, or cut off.
     a.here(cut);
-    a.jump_if(R9, If::NotEqual, 0, refused);
+    a.jump_if(R9, JumpCondition::NotEqual, 0, refused);
     a.here(short);
-    a.jump_if(R9, If::NotEqual, 0, pass);
-    pull_together(&mut a);
+    a.jump_if(R9, JumpCondition::NotEqual, 0, pass);
+    linearize(&mut a);
     a.jump(look);
     a.assemble()
 }
@@ -374,7 +373,7 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     a.copy(R6, R1);
     a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
-    a.store(Size::Double, R10, -8, R0);
+    a.store(AccessSize::Double, R10, -8, R0);
     a.copy(R1, R6);
     a.set(R2, 0); // to the beginning
     a.copy(R3, R10);
@@ -388,20 +387,20 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
 }
 
 /// Reads `bytes` bytes at `offset` behind `R7` to the stack at `to`; jumps to `short` if the packet is shorter.
-pub(super) fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: Label) {
+pub(super) fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: JumpLabel) {
     a.copy(R2, R7);
     a.add(R2, offset);
     read_at_r2(a, bytes, to, short);
 }
 
-fn read_at_r2(a: &mut Assembler, bytes: i32, to: i16, short: Label) {
+fn read_at_r2(a: &mut Assembler, bytes: i32, to: i16, short: JumpLabel) {
     a.copy(R1, R6);
     a.copy(R3, R10);
     a.add(R3, i32::from(to));
     a.set(R4, bytes);
     a.set(R5, BPF_HDR_START_NET);
     a.call(BPF_FUNC_SKB_LOAD_BYTES_RELATIVE);
-    a.jump_if(R0, If::NotEqual, 0, short);
+    a.jump_if(R0, JumpCondition::NotEqual, 0, short);
 }
 
 /// `R0 =` the map's entry for the key on the stack at `key`, or 0
@@ -413,11 +412,11 @@ pub(super) fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
 }
 
 /// Makes the part of the packet that the programs read linear, and notes in `R9` that this was tried.
-pub(super) fn pull_together(a: &mut Assembler) {
+pub(super) fn linearize(a: &mut Assembler) {
     let all = a.label();
     a.set(R9, 1);
-    a.load(Size::Word, R2, R6, SKB_LEN);
-    a.jump_if(R2, If::NotGreater, LOOKED_AT_BYTES, all);
+    a.load(AccessSize::Word, R2, R6, SKB_LEN);
+    a.jump_if(R2, JumpCondition::NotGreater, LOOKED_AT_BYTES, all);
     a.set(R2, LOOKED_AT_BYTES);
     a.here(all);
     a.copy(R1, R6);
@@ -450,8 +449,8 @@ mod tests {
         // The programs only contain the descriptors' numbers.
         let any = std::fs::File::open("/dev/null").unwrap();
         let any = any.as_fd();
-        let maps = Maps { gates: any, addresses: any, peers: any, groups: any };
-        let lengths = [judge(maps).len(), ear(maps, Pattern::UNUSED).len(), clock().len()];
+        let maps = MapDescriptors { gates: any, addresses: any, peers: any, groups: any };
+        let lengths = [gate_program(maps).len(), claim_listener(maps, Pattern::UNUSED).len(), clock().len()];
         assert_eq!(lengths, [195, 187, 12]);
     }
 }

@@ -17,13 +17,13 @@ use crate::gate::{PROOFS_MAX, Proof, Renewal};
 ///
 /// Fields never move and new ones are added at the end, because a daemon of another version may write the same map.
 #[repr(C)]
-pub(super) struct State {
+pub(super) struct GateState {
     /// The gate is shut from this boot time on, in nanoseconds. Written by the daemon, like `sent`.
     pub(super) deadline: AtomicU64,
     /// When the beat behind the last renewal was sent.
     pub(super) sent: AtomicU64,
     /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like `refused`.
-    pub(super) shut_at: AtomicU64,
+    pub(super) rival_heard_at: AtomicU64,
     /// Where development versions had the rival's ballot.
     pub(super) unused: [AtomicU64; 2],
     /// In [`Slot::JUDGE`] alone: how many announcements proved nothing.
@@ -35,7 +35,7 @@ pub(super) struct State {
 }
 
 /// Bytes of one value of the map.
-pub(super) const BYTES: usize = size_of::<State>();
+pub(super) const STATE_BYTES: usize = size_of::<GateState>();
 /// The most gates that a cluster can have on one machine: as many as groups.
 pub(in crate::gate) const SLOTS: u32 = crate::gate::GATES_MAX;
 /// States in the map: those of all gates, and [`Slot::JUDGE`].
@@ -48,7 +48,7 @@ pub(super) struct Slot(u32);
 impl Slot {
     pub(super) const FIRST: Self = Self(0);
     /// The slot of no gate, for counters that belong to none.
-    pub(super) const JUDGE: Self = Self(SLOTS);
+    pub(super) const COUNTERS: Self = Self(SLOTS);
 
     pub(super) fn new(number: u32) -> Option<Self> {
         (number < SLOTS).then_some(Self(number))
@@ -80,7 +80,7 @@ impl Slot {
     }
 }
 
-impl State {
+impl GateState {
     pub(super) fn renew(&self, renewal: Renewal) {
         self.deadline.store(renewal.deadline, SeqCst);
         self.sent.store(renewal.sent, SeqCst);
@@ -92,7 +92,7 @@ impl State {
 
     /// Resets the state to that of a new gate: shut, no rival heard, no proofs.
     pub(super) fn clear(&self) {
-        for field in [&self.deadline, &self.sent, &self.shut_at] {
+        for field in [&self.deadline, &self.sent, &self.rival_heard_at] {
             field.store(0, SeqCst);
         }
         self.set_proofs(&[]);
@@ -104,11 +104,11 @@ impl State {
 
     /// Whether the beat behind the last renewal was sent after the last rival was heard.
     pub(super) fn is_undisputed(&self) -> bool {
-        self.sent.load(SeqCst) > self.shut_at()
+        self.sent.load(SeqCst) > self.rival_heard_at()
     }
 
-    pub(super) fn shut_at(&self) -> u64 {
-        self.shut_at.load(SeqCst)
+    pub(super) fn rival_heard_at(&self) -> u64 {
+        self.rival_heard_at.load(SeqCst)
     }
 
     /// How many announcements proved nothing.
@@ -129,17 +129,17 @@ impl State {
 
 /// The states of all of a cluster's gates, mapped into this process's memory.
 #[derive(Debug)]
-pub(super) struct States(NonNull<State>);
+pub(super) struct GateStates(NonNull<GateState>);
 
 /// Bytes of all states together.
-const ALL_BYTES: usize = BYTES * STATES as usize;
+const ALL_BYTES: usize = STATE_BYTES * STATES as usize;
 
 // SAFETY: the memory belongs to the value alone and is unmapped when it is dropped; everything in it is atomic.
-unsafe impl Send for States {}
+unsafe impl Send for GateStates {}
 // SAFETY: as above.
-unsafe impl Sync for States {}
+unsafe impl Sync for GateStates {}
 
-impl States {
+impl GateStates {
     /// Maps the values of an array map that was made to be mapped and holds [`STATES`] values of [`BYTES`].
     pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
@@ -149,14 +149,14 @@ impl States {
         NonNull::new(place.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
-    pub(super) fn get(&self, slot: Slot) -> &State {
+    pub(super) fn get(&self, slot: Slot) -> &GateState {
         // SAFETY: page-aligned, mapped for [`STATES`] until `self` is dropped; any content is
         // valid, and other writers (the kernel's programs, other processes) meet atomics only.
         unsafe { self.0.add(slot.0 as usize).as_ref() }
     }
 }
 
-impl Drop for States {
+impl Drop for GateStates {
     fn drop(&mut self) {
         // SAFETY: mapped in `new` with this length, and no reference into it outlives `self`.
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), ALL_BYTES) };

@@ -52,15 +52,15 @@ pub(super) struct MapShape {
 }
 
 impl MapShape {
-    pub(super) const HASH: u32 = 1;
-    pub(super) const ARRAY: u32 = 2;
-    pub(super) const CAN_BE_MAPPED: u32 = 1 << 10;
+    pub(super) const BPF_MAP_TYPE_HASH: u32 = 1;
+    pub(super) const BPF_MAP_TYPE_ARRAY: u32 = 2;
+    pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
 }
 
 /// The part of `bpf_attr` for commands about one entry of a map.
 #[derive(IntoBytes, FromBytes)]
 #[repr(C)]
-struct Entry {
+struct MapEntryAttr {
     map: u32,
     pad: u32,
     key: u64,
@@ -71,7 +71,7 @@ struct Entry {
 /// The part of `bpf_attr` for commands about pins.
 #[derive(IntoBytes, FromBytes)]
 #[repr(C)]
-struct Pin {
+struct PinAttr {
     path: u64,
     descriptor: u32,
     flags: u32,
@@ -80,13 +80,13 @@ struct Pin {
 pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Create {
+    struct MapCreateAttr {
         shape: MapShape,
         inner: u32,
         numa_node: u32,
         name: [u8; 16],
     }
-    let mut create = Create { shape, inner: 0, numa_node: 0, name: object_name(name) };
+    let mut create = MapCreateAttr { shape, inner: 0, numa_node: 0, name: object_name(name) };
     // SAFETY: no pointers in it.
     unsafe { call(BPF_MAP_CREATE, &mut create) }.and_then(descriptor)
 }
@@ -105,7 +105,7 @@ fn map_info(map: impl AsFd) -> io::Result<(MapShape, u32)> {
     // struct bpf_map_info
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
-    struct Info {
+    struct RawMapInfo {
         kind: u32,
         number: u32,
         key: u32,
@@ -113,7 +113,7 @@ fn map_info(map: impl AsFd) -> io::Result<(MapShape, u32)> {
         entries: u32,
         flags: u32,
     }
-    let Info { kind, number, key, value, entries, flags } = info(map)?;
+    let RawMapInfo { kind, number, key, value, entries, flags } = info(map)?;
     Ok((MapShape { kind, key, value, entries, flags }, number))
 }
 
@@ -133,7 +133,8 @@ fn update(map: impl AsFd, key: &[u8], value: &[u8], flags: u64) -> io::Result<()
     if (shape.key as usize, shape.value as usize) != (key.len(), value.len()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: address(value), flags };
+    let mut entry =
+        MapEntryAttr { map: number(&map), pad: 0, key: address(key), value: address(value), flags };
     // SAFETY: key and value are readable for as many bytes as the map says that it reads.
     unsafe { call(BPF_MAP_UPDATE_ELEM, &mut entry) }.map(drop)
 }
@@ -145,8 +146,13 @@ pub(super) fn value<const BYTES: usize>(map: impl AsFd, key: &[u8]) -> io::Resul
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let mut value = [0; BYTES];
-    let mut entry =
-        Entry { map: number(&map), pad: 0, key: address(key), value: address_mut(&mut value), flags: 0 };
+    let mut entry = MapEntryAttr {
+        map: number(&map),
+        pad: 0,
+        key: address(key),
+        value: address_mut(&mut value),
+        flags: 0,
+    };
     // SAFETY: the key is readable and the value writable for as many bytes as the map says.
     unsafe { call(BPF_MAP_LOOKUP_ELEM, &mut entry) }?;
     Ok(value)
@@ -156,7 +162,7 @@ pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     if map_shape(&map)?.key as usize != key.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: 0, flags: 0 };
+    let mut entry = MapEntryAttr { map: number(&map), pad: 0, key: address(key), value: 0, flags: 0 };
     // SAFETY: key is readable for as many bytes as the map says that it reads.
     unsafe { call(BPF_MAP_DELETE_ELEM, &mut entry) }.map(drop)
 }
@@ -168,7 +174,7 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
 ) -> io::Result<Vec<([u8; KEY], [u8; VALUE])>> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Batch {
+    struct MapBatchAttr {
         from: u64,
         to: u64,
         keys: u64,
@@ -186,7 +192,7 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
     let mut values = vec![[0; VALUE]; shape.entries as usize];
     // The buffers have room for all entries, so one call returns all.
     let mut next = 0u32;
-    let mut batch = Batch {
+    let mut batch = MapBatchAttr {
         from: 0,
         to: address_mut(next.as_mut_bytes()),
         keys: address_mut(keys.as_flattened_mut()),
@@ -210,7 +216,7 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
 pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Load {
+    struct ProgramLoadAttr {
         kind: u32,
         count: u32,
         instructions: u64,
@@ -223,7 +229,7 @@ pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
         name: [u8; 16],
     }
     let load = |log_level: u32, log: &mut [u8]| {
-        let mut load = Load {
+        let mut load = ProgramLoadAttr {
             kind: BPF_PROG_TYPE_SCHED_CLS,
             count: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             instructions: program.as_ptr().expose_provenance() as u64,
@@ -258,7 +264,7 @@ pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
 pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Run {
+    struct TestRunAttr {
         program: u32,
         answer: u32,
         bytes_in: u32,
@@ -270,7 +276,7 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
     }
     let bytes = u32::try_from(packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let place = address_mut(packet);
-    let mut run = Run {
+    let mut run = TestRunAttr {
         program: number(&program),
         answer: 0,
         bytes_in: bytes,
@@ -288,7 +294,7 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
 /// Pins an object at a path in a bpf file system, where it outlives its descriptors.
 pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: number(&object), flags: 0 };
+    let mut pin = PinAttr { path: address(path.as_bytes_with_nul()), descriptor: number(&object), flags: 0 };
     // SAFETY: the path ends in a zero.
     unsafe { call(BPF_OBJ_PIN, &mut pin) }.map(drop)
 }
@@ -296,7 +302,7 @@ pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
 /// Opens the object that is pinned at a path in a bpf file system.
 pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: 0, flags: 0 };
+    let mut pin = PinAttr { path: address(path.as_bytes_with_nul()), descriptor: 0, flags: 0 };
     // SAFETY: the path ends in a zero.
     unsafe { call(BPF_OBJ_GET, &mut pin) }.and_then(descriptor)
 }
@@ -304,37 +310,42 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
 /// The direction of packets through an interface: the attach type of tcx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum Way {
+pub(super) enum TcxHook {
     /// The kernel's `BPF_TCX_INGRESS`: arriving packets.
-    In = 46, // BPF_TCX_INGRESS
+    Ingress = 46, // BPF_TCX_INGRESS
     /// The kernel's `BPF_TCX_EGRESS`: departing packets.
-    Out = 47, // BPF_TCX_EGRESS
+    Egress = 47, // BPF_TCX_EGRESS
 }
 
 /// Attaches a program to an interface, in front of all other programs there, as long as the returned link lives. It
 /// runs first, whatever the others answer.
-pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
-    link_at(program, interface, way, true)
+pub(super) fn attach(program: impl AsFd, interface: u32, way: TcxHook) -> io::Result<OwnedFd> {
+    attach_at(program, interface, way, true)
 }
 
 /// As [`link`], in front of the other programs there or behind them.
-pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bool) -> io::Result<OwnedFd> {
+pub(super) fn attach_at(
+    program: impl AsFd,
+    interface: u32,
+    way: TcxHook,
+    in_front: bool,
+) -> io::Result<OwnedFd> {
     /// `BPF_F_BEFORE` without naming another program means in front of all.
     const BPF_F_BEFORE: u32 = 1 << 3;
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Create {
+    struct LinkCreateAttr {
         program: u32,
         interface: u32,
-        way: u32,
+        attach_type: u32,
         flags: u32,
         relative: [u32; 2],
         revision: u64,
     }
-    let mut create = Create {
+    let mut create = LinkCreateAttr {
         program: number(&program),
         interface,
-        way: way as u32,
+        attach_type: way as u32,
         flags: if in_front { BPF_F_BEFORE } else { 0 },
         relative: [0; 2],
         revision: 0,
@@ -344,9 +355,9 @@ pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bo
 }
 
 /// As [`link`], with the first of two equal programs that is not attached there already.
-pub(super) fn link_one_of(programs: &[OwnedFd; 2], interface: u32, way: Way) -> io::Result<OwnedFd> {
-    match link(&programs[0], interface, way) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => link(&programs[1], interface, way),
+pub(super) fn attach_one_of(programs: &[OwnedFd; 2], interface: u32, way: TcxHook) -> io::Result<OwnedFd> {
+    match attach(&programs[0], interface, way) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attach(&programs[1], interface, way),
         other => other,
     }
 }
@@ -373,7 +384,7 @@ pub(super) struct LinkInfo {
     /// The interface; 0 if it is gone or the link was taken off.
     pub(super) interface: u32,
     /// One of the kernel's `BPF_TCX_*` attach types.
-    pub(super) way: u32,
+    pub(super) attach_type: u32,
 }
 
 /// The present state of a link of tcx; an error for other links.
@@ -381,18 +392,18 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     // struct bpf_link_info
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
-    struct Info {
+    struct RawLinkInfo {
         kind: u32,
         number: u32,
         program: u32,
         pad: u32,
         interface: u32,
-        way: u32,
+        attach_type: u32,
     }
     const BPF_LINK_TYPE_TCX: u32 = 11;
     match info(link)? {
-        Info { kind: BPF_LINK_TYPE_TCX, number, interface, way, .. } => {
-            Ok(LinkInfo { number, interface, way })
+        RawLinkInfo { kind: BPF_LINK_TYPE_TCX, number, interface, attach_type: way, .. } => {
+            Ok(LinkInfo { number, interface, attach_type: way })
         }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
@@ -400,19 +411,19 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
 
 /// A program on an interface; they are listed in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attached {
+pub(super) struct AttachedProgram {
     pub(super) program: u32,
     /// The number of its link; 0 if it was attached without one.
     pub(super) link: u32,
 }
 
 /// The programs on an interface of the calling thread's network namespace.
-pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
+pub(super) fn attached(interface: u32, way: TcxHook) -> io::Result<Vec<AttachedProgram>> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Query {
+    struct ProgramQueryAttr {
         interface: u32,
-        way: u32,
+        attach_type: u32,
         flags: [u32; 2],
         programs: u64,
         count: u32,
@@ -425,9 +436,9 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
     /// The kernel's limit of programs on one interface (`BPF_MPROG_MAX`).
     const BPF_MPROG_MAX: usize = 64;
     let (mut programs, mut links) = ([0u32; BPF_MPROG_MAX], [0u32; BPF_MPROG_MAX]);
-    let mut query = Query {
+    let mut query = ProgramQueryAttr {
         interface,
-        way: way as u32,
+        attach_type: way as u32,
         flags: [0; 2],
         programs: address_mut(programs.as_mut_bytes()),
         count: BPF_MPROG_MAX as u32,
@@ -444,12 +455,12 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
         other => other?,
     };
     let all = programs.into_iter().zip(links).take(query.count as usize);
-    Ok(all.map(|(program, link)| Attached { program, link }).collect())
+    Ok(all.map(|(program, link)| AttachedProgram { program, link }).collect())
 }
 
 /// The name of a foreign program that runs before this link's program; `None` if there is none. Programs of Locum, of
 /// this or another cluster, do not count: they decide only about their own addresses.
-pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::Result<Option<String>> {
+pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: TcxHook) -> io::Result<Option<String>> {
     let own = link_info(link)?;
     for other in attached(interface, way)? {
         if other.link == own.number {
@@ -457,7 +468,7 @@ pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::
         }
         // A program that has gone meanwhile has no name.
         let name = program_name(other.program).unwrap_or_default();
-        if !name.starts_with(OURS) {
+        if !name.starts_with(OWN_PREFIX) {
             return Ok(Some(if name.is_empty() { format!("number {}", other.program) } else { name }));
         }
     }
@@ -465,14 +476,14 @@ pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::
 }
 
 /// The prefix of the names of all of Locum's programs.
-const OURS: &str = "locum_";
+const OWN_PREFIX: &str = "locum_";
 
 /// The name that a program was loaded with.
 fn program_name(number: u32) -> io::Result<String> {
     // The beginning of struct bpf_prog_info, up to its name.
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
-    struct Info {
+    struct RawProgramInfo {
         kind: u32,
         number: u32,
         tag: [u8; 8],
@@ -487,7 +498,7 @@ fn program_name(number: u32) -> io::Result<String> {
     let mut open = [number, 0, 0];
     // SAFETY: no pointers in it.
     let program = unsafe { call(BPF_PROG_GET_FD_BY_ID, &mut open) }.and_then(descriptor)?;
-    let Info { name, .. } = info(program)?;
+    let RawProgramInfo { name, .. } = info(program)?;
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
 }
@@ -496,14 +507,14 @@ fn program_name(number: u32) -> io::Result<String> {
 fn info<T: FromBytes + IntoBytes>(object: impl AsFd) -> io::Result<T> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
-    struct Ask {
+    struct InfoAttr {
         object: u32,
         bytes: u32,
-        place: u64,
+        address: u64,
     }
     let mut info = T::new_zeroed();
     let bytes = u32::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut ask = Ask { object: number(&object), bytes, place: address_mut(info.as_mut_bytes()) };
+    let mut ask = InfoAttr { object: number(&object), bytes, address: address_mut(info.as_mut_bytes()) };
     // SAFETY: info is writable for the bytes given, and any content of it is valid.
     unsafe { call(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
     Ok(info)

@@ -18,7 +18,7 @@ const NLA_F_NESTED: u16 = 0x8000;
 /// The kernel's message types, `NFT_MSG_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Kind {
+pub(super) enum MessageType {
     NewTable = 0,       // NFT_MSG_NEWTABLE
     GetTable = 1,       // NFT_MSG_GETTABLE
     DeleteTable = 2,    // NFT_MSG_DELTABLE
@@ -37,7 +37,7 @@ pub(super) enum Kind {
     GetObject = 19,     // NFT_MSG_GETOBJ
 }
 
-impl Kind {
+impl MessageType {
     /// The message type with the subsystem, as netlink has it.
     pub(super) const fn number(self) -> u16 {
         NFNL_SUBSYS_NFTABLES << 8 | self as u16
@@ -76,14 +76,19 @@ impl Batch {
     }
 
     /// Adds one request, with the attributes that `body` writes.
-    pub(super) fn request(&mut self, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn request(&mut self, kind: MessageType, body: impl FnOnce(&mut AttributeWriter<'_>)) {
         self.request_of(NFPROTO_NETDEV, kind, body);
     }
 
     /// As [`request`](Self::request), for a table of another family.
-    pub(super) fn request_of(&mut self, family: u8, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn request_of(
+        &mut self,
+        family: u8,
+        kind: MessageType,
+        body: impl FnOnce(&mut AttributeWriter<'_>),
+    ) {
         self.message(kind.number(), kind.flags(), family, 0);
-        body(&mut Attributes(&mut self.bytes));
+        body(&mut AttributeWriter(&mut self.bytes));
         self.end();
     }
 
@@ -98,7 +103,12 @@ impl Batch {
     }
 
     /// Builds a question instead of a batch, and returns its sequence number. A dump asks for all objects.
-    pub(super) fn question(&mut self, kind: Kind, dump: bool, body: impl FnOnce(&mut Attributes<'_>)) -> u32 {
+    pub(super) fn question(
+        &mut self,
+        kind: MessageType,
+        dump: bool,
+        body: impl FnOnce(&mut AttributeWriter<'_>),
+    ) -> u32 {
         self.question_of(NFPROTO_NETDEV, kind, dump, body)
     }
 
@@ -106,14 +116,14 @@ impl Batch {
     pub(super) fn question_of(
         &mut self,
         family: u8,
-        kind: Kind,
+        kind: MessageType,
         dump: bool,
-        body: impl FnOnce(&mut Attributes<'_>),
+        body: impl FnOnce(&mut AttributeWriter<'_>),
     ) -> u32 {
         self.bytes.clear();
         let flags = NLM_F_REQUEST | if dump { NLM_F_DUMP } else { 0 };
         self.message(kind.number(), flags, family, 0);
-        body(&mut Attributes(&mut self.bytes));
+        body(&mut AttributeWriter(&mut self.bytes));
         self.end();
         self.sequence.wrapping_sub(1)
     }
@@ -138,9 +148,9 @@ impl Batch {
 }
 
 /// Builds the attributes of a message.
-pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
+pub(super) struct AttributeWriter<'a>(&'a mut Vec<u8>);
 
-impl Attributes<'_> {
+impl AttributeWriter<'_> {
     pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.begin(kind);
         let begun = self.0.len() - 4;
@@ -168,10 +178,10 @@ impl Attributes<'_> {
     }
 
     /// An attribute that contains other attributes.
-    pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut AttributeWriter<'_>)) {
         self.begin(kind | NLA_F_NESTED);
         let begun = self.0.len() - 4;
-        body(&mut Attributes(self.0));
+        body(&mut AttributeWriter(self.0));
         self.end(begun);
     }
 

@@ -17,28 +17,28 @@ use netlink_packet_core::{NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ER
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink, netlink::SocketAddrNetlink};
 
 use super::{
-    Engine, Listed, Name, StandingJudge,
+    Backend, GateName, ListedGate, ListedPacketFilter,
     hook::Hook,
     pattern::{Pattern, Proof, Subject},
 };
 use crate::{
     clock,
-    netlink::{error_code, for_each_message, receive_from_kernel, torn},
+    netlink::{changed_meanwhile, error_code, for_each_message, receive_from_kernel},
 };
 
-pub(super) mod elsewhere;
-mod judge;
+pub(super) mod arp_filter;
+mod filter;
+mod legacy;
 mod message;
-mod old;
 mod rules;
 
 #[cfg(test)]
-pub(super) use judge::make_unowned;
-pub(super) use judge::{Gate, Judge};
-use message::{Attributes, Batch, FAMILY_BYTES, Kind, find, text};
+pub(super) use filter::make_ownerless;
+pub(super) use filter::{NftFilter, NftGate};
 #[cfg(test)]
-pub(super) use old::tests::make as make_old;
-use rules::Table;
+pub(super) use legacy::tests::make as make_old;
+use message::{AttributeWriter, Batch, FAMILY_BYTES, MessageType, find, text};
+use rules::TableWriter;
 
 /// The most bytes of one piece of the kernel's answer to a dump.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -55,15 +55,15 @@ const SEND_BYTES: usize = 1 << 20;
 
 /// Sends one batch, and sends it again if another process changed rules in between.
 fn change(
-    connection: &mut Connection,
+    connection: &mut NftConnection,
     batch: &mut Batch,
     name: &str,
-    body: impl Fn(&mut Table<'_>) -> io::Result<()>,
+    body: impl Fn(&mut TableWriter<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut result = Ok(());
     for _ in 0..TRIES {
         batch.begin();
-        body(&mut Table { name, batch })?;
+        body(&mut TableWriter { name, batch })?;
         let last = batch.finish();
         result = connection.perform(batch, last);
         if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN)) {
@@ -74,10 +74,10 @@ fn change(
 }
 
 /// Whether the gate exists, in its cluster's table or in a table of its own.
-pub(super) fn stands(name: &Name) -> io::Result<bool> {
-    let mut connection = Connection::open()?;
+pub(super) fn gate_exists(name: &GateName) -> io::Result<bool> {
+    let mut connection = NftConnection::open()?;
     let tables = connection.tables()?;
-    let table = name.judges().path();
+    let table = name.packet_filter().path();
     if tables.contains(&name.path()) {
         return Ok(true);
     }
@@ -94,13 +94,13 @@ pub(super) fn stands(name: &Name) -> io::Result<bool> {
     Ok(stands)
 }
 
-pub(super) fn list() -> io::Result<Vec<Listed>> {
-    let mut connection = Connection::open()?;
+pub(super) fn list() -> io::Result<Vec<ListedGate>> {
+    let mut connection = NftConnection::open()?;
     let mut all = Vec::new();
     for table in connection.tables()? {
-        if let Some(name) = Name::from_path(&table) {
-            all.push(old::look(&mut connection, name)?);
-        } else if let Some(name) = Name::judges_from_path(&table) {
+        if let Some(name) = GateName::from_path(&table) {
+            all.push(legacy::list_gate(&mut connection, name)?);
+        } else if let Some(name) = GateName::packet_filter_from_path(&table) {
             all.extend(list_of(&mut connection, &name)?);
         }
     }
@@ -108,14 +108,14 @@ pub(super) fn list() -> io::Result<Vec<Listed>> {
     Ok(all)
 }
 
-fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> {
+fn list_of(connection: &mut NftConnection, name: &GateName) -> io::Result<Vec<ListedGate>> {
     let table = name.path();
     // If a gate changed its cohort between two questions, it would seem to have another gate's lease.
-    let mut read = (Standing::default(), BTreeMap::new(), BTreeSet::new());
+    let mut read = (TableGates::default(), BTreeMap::new(), BTreeSet::new());
     for _ in 0..TRIES {
         let before = connection.generation()?;
         read = (
-            connection.standing(&table)?,
+            connection.gates_of(&table)?,
             connection.leases(&table)?,
             connection.numbers(&table, rules::UNCONTESTED)?,
         );
@@ -133,9 +133,9 @@ fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> 
         let cohort = standing.leased.get(&number).filter(|_| uncontested.contains(&number));
         let mut addresses = addresses.remove(&number).unwrap_or_default();
         addresses.sort();
-        Some(Listed {
-            name: name.beside(&group)?,
-            engine: Engine::Nft,
+        Some(ListedGate {
+            name: name.sibling(&group)?,
+            backend: Backend::Nft,
             addresses,
             interfaces: interfaces.clone(),
             deadline: cohort.and_then(|cohort| leases.get(cohort)).copied(),
@@ -145,43 +145,43 @@ fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> 
 }
 
 /// The tables of all clusters, with and without gates.
-pub(super) fn judges() -> io::Result<Vec<StandingJudge>> {
-    let mut connection = Connection::open()?;
+pub(super) fn packet_filters() -> io::Result<Vec<ListedPacketFilter>> {
+    let mut connection = NftConnection::open()?;
     let names = connection.tables()?;
-    let names = names.iter().filter_map(|table| Name::judges_from_path(table));
-    let look = |name: Name| {
+    let names = names.iter().filter_map(|table| GateName::packet_filter_from_path(table));
+    let look = |name: GateName| {
         let interfaces = connection.interfaces(&name.path())?;
         let gates = connection.numbers(&name.path(), rules::GATES)?.len();
-        Ok(StandingJudge { name, engine: Engine::Nft, interfaces, gates })
+        Ok(ListedPacketFilter { name, backend: Backend::Nft, interfaces, gates })
     };
     names.map(look).collect()
 }
 
 /// Removes a cluster's table completely, unless it has a gate. Returns whether there was one.
-pub(super) fn remove_judge(name: &Name) -> io::Result<bool> {
-    judge::remove_idle(name)
+pub(super) fn remove_packet_filter(name: &GateName) -> io::Result<bool> {
+    filter::remove_idle(name)
 }
 
 /// Removes gates of one cluster completely. Returns for each whether there was one.
-pub(super) fn remove(names: &[Name]) -> Vec<io::Result<bool>> {
-    judge::remove(names)
+pub(super) fn remove(names: &[GateName]) -> Vec<io::Result<bool>> {
+    filter::remove(names)
 }
 
 /// The number of changes of rules in this network namespace.
 #[cfg(test)]
 pub(super) fn generation() -> u32 {
-    Connection::open().unwrap().generation().unwrap()
+    NftConnection::open().unwrap().generation().unwrap()
 }
 
 /// The number of cohorts in the table of a gate's cluster.
 #[cfg(test)]
-pub(super) fn cohorts(name: &Name) -> usize {
-    Connection::open().unwrap().numbers(&name.judges().path(), rules::OPEN).unwrap().len()
+pub(super) fn cohorts(name: &GateName) -> usize {
+    NftConnection::open().unwrap().numbers(&name.packet_filter().path(), rules::OPEN).unwrap().len()
 }
 
 /// Why this backend does not work for the calling thread.
 pub(super) fn probe() -> Result<(), String> {
-    let mut connection = Connection::open().map_err(|error| match error.raw_os_error() {
+    let mut connection = NftConnection::open().map_err(|error| match error.raw_os_error() {
         Some(libc::EPROTONOSUPPORT) => "the kernel has no nf_netlink (CONFIG_NETFILTER_NETLINK)".to_owned(),
         _ => format!("no connection to nf_tables: {error}"),
     })?;
@@ -192,8 +192,8 @@ pub(super) fn probe() -> Result<(), String> {
         change(&mut connection, &mut Batch::default(), &name, |table| {
             table.make(0);
             if rules {
-                table.begin();
-                table.furnish(&Pattern::UNUSED);
+                table.make_counter();
+                table.make_shared_parts(&Pattern::UNUSED);
                 table.make_cohort(0);
                 table.lease(0, 1, 1);
             }
@@ -209,20 +209,20 @@ pub(super) fn probe() -> Result<(), String> {
         _ => format!("no tables of the netdev family (CONFIG_NF_TABLES_NETDEV): {error}"),
     })?;
     attempt(&[], true).map_err(|error| format!("the kernel refuses the gate's rules: {error}"))?;
-    attempt(&[Hook::In(loopback)], true)
+    attempt(&[Hook::Ingress(loopback)], true)
         .map_err(|error| format!("no netdev ingress hook (CONFIG_NETFILTER_INGRESS): {error}"))?;
-    attempt(&[Hook::Out(loopback)], true)
+    attempt(&[Hook::Egress(loopback)], true)
         .map_err(|error| format!("no netdev egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS): {error}"))
 }
 
 /// A netlink socket to nf_tables, of the network namespace in which it was opened.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct NftConnection {
     socket: OwnedFd,
     answer: Vec<u8>,
 }
 
-impl Connection {
+impl NftConnection {
     fn open() -> io::Result<Self> {
         let socket = socket(0)?;
         let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
@@ -328,14 +328,14 @@ impl Connection {
                 return Ok(());
             }
         }
-        Err(torn())
+        Err(changed_meanwhile())
     }
 
     /// Asks for all objects of a kind, narrowed down by `body`.
     fn dump(
         &mut self,
-        kind: Kind,
-        body: impl Fn(&mut Attributes<'_>),
+        kind: MessageType,
+        body: impl Fn(&mut AttributeWriter<'_>),
         each: impl FnMut(&[u8]),
     ) -> io::Result<()> {
         self.ask_all(|batch| batch.question(kind, true, &body), each)
@@ -343,13 +343,17 @@ impl Connection {
 
     fn table_exists(&mut self, table: &str) -> io::Result<bool> {
         let mut batch = Batch::default();
-        let number = batch.question(Kind::GetTable, false, |a| a.text(rules::NFTA_TABLE_NAME, table));
+        let number = batch.question(MessageType::GetTable, false, |a| a.text(rules::NFTA_TABLE_NAME, table));
         self.is_there(&batch, number)
     }
 
     fn tables(&mut self) -> io::Result<Vec<String>> {
         let mut tables = Vec::new();
-        self.dump(Kind::GetTable, |_| (), |a| tables.extend(find(a, rules::NFTA_TABLE_NAME).and_then(text)))?;
+        self.dump(
+            MessageType::GetTable,
+            |_| (),
+            |a| tables.extend(find(a, rules::NFTA_TABLE_NAME).and_then(text)),
+        )?;
         Ok(tables)
     }
 
@@ -357,7 +361,7 @@ impl Connection {
     fn hooks(&mut self, table: &str) -> io::Result<BTreeMap<Hook, Vec<String>>> {
         let mut hooks = BTreeMap::new();
         self.dump(
-            Kind::GetChain,
+            MessageType::GetChain,
             |_| (),
             |a| {
                 let of_table =
@@ -375,7 +379,7 @@ impl Connection {
     fn rules(&mut self, table: &str) -> io::Result<BTreeMap<String, usize>> {
         let mut rules: BTreeMap<String, usize> = BTreeMap::new();
         self.dump(
-            Kind::GetRule,
+            MessageType::GetRule,
             |a| a.text(rules::NFTA_RULE_TABLE, table),
             |a| {
                 let of_table =
@@ -391,13 +395,13 @@ impl Connection {
     /// The interfaces on which a table filters packets.
     fn interfaces(&mut self, table: &str) -> io::Result<Vec<u32>> {
         let hooks = self.hooks(table)?;
-        let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::Ear(_)));
+        let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::ClaimListener(_)));
         Ok(judges.map(|hook| hook.interface()).collect::<BTreeSet<u32>>().into_iter().collect())
     }
 
     /// Reads the gates of a cluster's table from its elements.
-    fn standing(&mut self, table: &str) -> io::Result<Standing> {
-        let mut all = Standing::default();
+    fn gates_of(&mut self, table: &str) -> io::Result<TableGates> {
+        let mut all = TableGates::default();
         self.elements(table, rules::GATES, |element| {
             let group = find(element, rules::NFTA_SET_ELEM_USERDATA).and_then(rules::text_of);
             all.gates.extend(element_key(element).and_then(number).zip(group));
@@ -415,8 +419,8 @@ impl Connection {
     }
 
     /// Reads the cohorts and rivals of a cluster's table from its elements.
-    fn hearing(&mut self, table: &str) -> io::Result<Hearing> {
-        let mut all = Hearing { cohorts: self.numbers(table, rules::OPEN)?, ..Hearing::default() };
+    fn rivals_of(&mut self, table: &str) -> io::Result<TableRivals> {
+        let mut all = TableRivals { cohorts: self.numbers(table, rules::OPEN)?, ..TableRivals::default() };
         self.elements(table, rules::OURS, |element| {
             let subject = element_key(element).and_then(|key| key.try_into().ok()).map(Subject);
             all.subjects.extend(subject.zip(element_number(element)));
@@ -458,9 +462,9 @@ impl Connection {
     }
 
     /// The number of packets that a counter has counted.
-    fn counted(&mut self, table: &str, counter: &str) -> io::Result<u64> {
+    fn counter(&mut self, table: &str, counter: &str) -> io::Result<u64> {
         let mut batch = Batch::default();
-        let question = batch.question(Kind::GetObject, false, |a| {
+        let question = batch.question(MessageType::GetObject, false, |a| {
             a.text(rules::NFTA_OBJ_TABLE, table);
             a.text(rules::NFTA_OBJ_NAME, counter);
             a.number(rules::NFTA_OBJ_TYPE, rules::NFT_OBJECT_COUNTER);
@@ -477,7 +481,7 @@ impl Connection {
     /// The generation of rules: it grows with each change in this network namespace.
     fn generation(&mut self) -> io::Result<u32> {
         let mut batch = Batch::default();
-        let question = batch.question(Kind::GetGeneration, false, |_| ());
+        let question = batch.question(MessageType::GetGeneration, false, |_| ());
         let mut generation = 0;
         self.ask(&batch, question, |a| {
             let value = find(a, rules::NFTA_GEN_ID).and_then(|value| value.first_chunk());
@@ -526,7 +530,7 @@ impl Connection {
 
 /// Asks for all elements of a set.
 fn all_elements(batch: &mut Batch, table: &str, set: &str) -> u32 {
-    batch.question(Kind::GetElement, true, |a| {
+    batch.question(MessageType::GetElement, true, |a| {
         a.text(rules::NFTA_SET_ELEM_LIST_TABLE, table);
         a.text(rules::NFTA_SET_ELEM_LIST_SET, set);
     })
@@ -557,7 +561,7 @@ fn devices(hook: &[u8]) -> Vec<String> {
 
 /// The gates of a cluster's table: each gate's number, and the elements with these numbers.
 #[derive(Debug, Default)]
-struct Standing {
+struct TableGates {
     gates: Vec<(u32, String)>,
     addresses: Vec<(IpAddr, u32)>,
     /// The cohort of each gate, by the gate's number.
@@ -566,7 +570,7 @@ struct Standing {
 
 /// The other elements of a cluster's table. Only a process that takes the table over reads them.
 #[derive(Debug, Default)]
-struct Hearing {
+struct TableRivals {
     cohorts: BTreeSet<u32>,
     subjects: Vec<(Subject, u32)>,
     proofs: Vec<(Proof, u32)>,
@@ -605,12 +609,12 @@ fn address(key: &[u8]) -> Option<IpAddr> {
 /// which every renewal of this backend causes, too. If that is too often, call [`super::Gate::missing`] now and then
 /// instead.
 #[derive(Debug)]
-pub struct Watch {
+pub struct TableWatch {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl Watch {
+impl TableWatch {
     /// Begins to watch the calling thread's network namespace.
     ///
     /// # Errors
@@ -627,7 +631,7 @@ impl Watch {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn read(&mut self) -> io::Result<Option<BTreeSet<Name>>> {
+    pub fn read(&mut self) -> io::Result<Option<BTreeSet<GateName>>> {
         let mut touched = BTreeSet::new();
         let mut lost = false;
         loop {
@@ -641,13 +645,15 @@ impl Watch {
                 Err(error) => return Err(error),
             };
             for_each_message(&self.buffer[..length], |header, payload| {
-                let of_interest = [Kind::DeleteTable, Kind::DeleteChain].map(Kind::number);
+                let of_interest =
+                    [MessageType::DeleteTable, MessageType::DeleteChain].map(MessageType::number);
                 if of_interest.contains(&header.message_type) {
                     // The table's name is the first attribute of both.
                     let attributes = payload.get(FAMILY_BYTES..).unwrap_or_default();
                     let table = find(attributes, rules::NFTA_TABLE_NAME).and_then(text);
-                    let name =
-                        |table: String| Name::from_path(&table).or_else(|| Name::judges_from_path(&table));
+                    let name = |table: String| {
+                        GateName::from_path(&table).or_else(|| GateName::packet_filter_from_path(&table))
+                    };
                     touched.extend(table.and_then(name));
                 }
                 Ok(())
@@ -657,7 +663,7 @@ impl Watch {
     }
 }
 
-impl AsFd for Watch {
+impl AsFd for TableWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -668,12 +674,16 @@ mod tests {
     use super::*;
     use crate::testing::in_namespace;
 
-    fn make(connection: &mut Connection, name: &str, numbers: std::ops::Range<u32>) {
+    fn make(connection: &mut NftConnection, name: &str, numbers: std::ops::Range<u32>) {
         change(connection, &mut Batch::default(), name, |table| {
             table.make(0);
-            table.begin();
-            table.furnish(&Pattern::UNUSED);
-            table.elements(Kind::NewElement, rules::UNCONTESTED, numbers.clone().map(rules::Key::number));
+            table.make_counter();
+            table.make_shared_parts(&Pattern::UNUSED);
+            table.elements(
+                MessageType::NewElement,
+                rules::UNCONTESTED,
+                numbers.clone().map(rules::ElementKey::number),
+            );
             Ok(())
         })
         .unwrap();
@@ -683,7 +693,8 @@ mod tests {
     #[test]
     fn an_answer_that_changes_in_between_is_not_of_one_piece() {
         in_namespace(|| {
-            let (mut connection, mut other) = (Connection::open().unwrap(), Connection::open().unwrap());
+            let (mut connection, mut other) =
+                (NftConnection::open().unwrap(), NftConnection::open().unwrap());
             make(&mut connection, "locum-test", 0..4000);
             let mut batch = Batch::default();
             let mut ask = |change: bool| {

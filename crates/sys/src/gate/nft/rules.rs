@@ -29,7 +29,7 @@
 
 use std::net::IpAddr;
 
-use super::message::{Attributes, Batch, Kind};
+use super::message::{AttributeWriter, Batch, MessageType};
 use crate::gate::{
     hook::Hook,
     pattern::{Pattern, Proof, Subject},
@@ -117,21 +117,21 @@ pub(super) const PEERS6: &str = "peers6";
 pub(super) const OURS: &str = "ours";
 pub(super) const PROOFS: &str = "proofs";
 /// The element of `uncontested` that belongs to no gate: no rival was heard by any gate.
-pub(super) const QUIET: u32 = u32::MAX;
+pub(super) const NO_RIVAL: u32 = u32::MAX;
 /// The name of the counter of announcements that prove nothing.
 pub(super) const REFUSED: &str = "refused";
 
 /// A set: its name, the type that `nft` shows for its keys and their length in bytes, the data of its elements, and its
 /// flags.
-struct Set {
+struct SetSpec {
     name: &'static str,
     keys: (u32, u32),
-    data: Option<Values>,
+    data: Option<SetData>,
     flags: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Values {
+enum SetData {
     Numbers,
     Verdicts,
 }
@@ -144,31 +144,31 @@ const V6: u32 = 8;
 const PORT: u32 = 13;
 const NUMBER: u32 = 19;
 
-const SETS: [Set; 12] = [
+const SETS: [SetSpec; 12] = [
     set(GATES, (NUMBER, 4), None, 0),
-    set(SERVICE4, (V4, 4), Some(Values::Numbers), 0),
-    set(SERVICE6, (V6, 16), Some(Values::Numbers), 0),
+    set(SERVICE4, (V4, 4), Some(SetData::Numbers), 0),
+    set(SERVICE6, (V6, 16), Some(SetData::Numbers), 0),
     set(UNCONTESTED, (NUMBER, 4), None, NFT_SET_EVAL),
-    set(LEASED, (NUMBER, 4), Some(Values::Numbers), 0),
+    set(LEASED, (NUMBER, 4), Some(SetData::Numbers), 0),
     set(LEASES, (NUMBER, 4), None, NFT_SET_TIMEOUT | NFT_SET_EVAL),
-    set(OPEN, (NUMBER, 4), Some(Values::Verdicts), 0),
+    set(OPEN, (NUMBER, 4), Some(SetData::Verdicts), 0),
     set(PORTS, (PORT, 2), None, 0),
     set(PEERS4, (V4 << 6 | PORT, 8), None, 0),
     set(PEERS6, (V6 << 6 | PORT, 20), None, 0),
-    set(OURS, (BYTES, Subject::BYTES as u32), Some(Values::Numbers), 0),
-    set(PROOFS, (BYTES, (Subject::BYTES + Proof::BYTES) as u32), Some(Values::Numbers), 0),
+    set(OURS, (BYTES, Subject::BYTES as u32), Some(SetData::Numbers), 0),
+    set(PROOFS, (BYTES, (Subject::BYTES + Proof::BYTES) as u32), Some(SetData::Numbers), 0),
 ];
 
-const fn set(name: &'static str, keys: (u32, u32), data: Option<Values>, flags: u32) -> Set {
-    Set { name, keys, data, flags }
+const fn set(name: &'static str, keys: (u32, u32), data: Option<SetData>, flags: u32) -> SetSpec {
+    SetSpec { name, keys, data, flags }
 }
 
 /// A field of a packet that may hold a service address.
-struct Field {
+struct AddressField {
     /// The chain for packets with a service address in this field.
     chain: &'static str,
     protocol: [u8; 2],
-    condition: Condition,
+    condition: FieldCondition,
     /// The field's offset in the network header.
     offset: u32,
     bytes: u32,
@@ -176,7 +176,7 @@ struct Field {
 }
 
 #[derive(Clone, Copy)]
-enum Condition {
+enum FieldCondition {
     None,
     /// ARP of IPv4 over 6-byte hardware addresses.
     Arp,
@@ -184,25 +184,25 @@ enum Condition {
     Neighbours,
 }
 
-const FIELDS: [Field; 7] = [
-    field("from4", ETH_P_IP, Condition::None, 12, SERVICE4),
-    field("to4", ETH_P_IP, Condition::None, 16, SERVICE4),
-    field("arp-from", ETH_P_ARP, Condition::Arp, 14, SERVICE4),
-    field("arp-to", ETH_P_ARP, Condition::Arp, 24, SERVICE4),
-    field("from6", ETH_P_IPV6, Condition::None, 8, SERVICE6),
-    field("to6", ETH_P_IPV6, Condition::None, 24, SERVICE6),
-    field("about6", ETH_P_IPV6, Condition::Neighbours, 48, SERVICE6),
+const FIELDS: [AddressField; 7] = [
+    field("from4", ETH_P_IP, FieldCondition::None, 12, SERVICE4),
+    field("to4", ETH_P_IP, FieldCondition::None, 16, SERVICE4),
+    field("arp-from", ETH_P_ARP, FieldCondition::Arp, 14, SERVICE4),
+    field("arp-to", ETH_P_ARP, FieldCondition::Arp, 24, SERVICE4),
+    field("from6", ETH_P_IPV6, FieldCondition::None, 8, SERVICE6),
+    field("to6", ETH_P_IPV6, FieldCondition::None, 24, SERVICE6),
+    field("about6", ETH_P_IPV6, FieldCondition::Neighbours, 48, SERVICE6),
 ];
 
 const fn field(
     chain: &'static str,
     protocol: [u8; 2],
-    condition: Condition,
+    condition: FieldCondition,
     offset: u32,
     set: &'static str,
-) -> Field {
+) -> AddressField {
     let bytes = if protocol[0] == ETH_P_IPV6[0] { 16 } else { 4 };
-    Field { chain, protocol, condition, offset, bytes, set }
+    AddressField { chain, protocol, condition, offset, bytes, set }
 }
 
 /// The chains that are not hooked to interfaces and serve all gates.
@@ -213,13 +213,13 @@ const HEARD: &str = "heard";
 const PROOF: &str = "proof";
 
 /// The number of rules of each chain that is not hooked to an interface and serves all gates.
-pub(super) fn expected() -> impl Iterator<Item = (&'static str, usize)> {
+pub(super) fn expected_rules() -> impl Iterator<Item = (&'static str, usize)> {
     let judging = FIELDS.iter().map(|field| (field.chain, 2));
     judging.chain([(ARRIVING, 3), (GATE, FIELDS.len()), (CLAIMS, 1), (HEARD, 3), (PROOF, 4)])
 }
 
 /// The number of rules in the chain of a renewed cohort.
-pub(super) const OF_COHORT: usize = 2;
+pub(super) const COHORT_RULES: usize = 2;
 
 /// The name of a cohort's chain.
 pub(super) fn open_chain(cohort: u32) -> String {
@@ -228,12 +228,12 @@ pub(super) fn open_chain(cohort: u32) -> String {
 
 /// What names an element.
 #[derive(Clone, Copy)]
-pub(super) struct Key {
+pub(super) struct ElementKey {
     bytes: [u8; Subject::BYTES + Proof::BYTES],
     length: usize,
 }
 
-impl Key {
+impl ElementKey {
     fn of(parts: &[&[u8]]) -> Self {
         let mut key = Self { bytes: [0; _], length: 0 };
         for part in parts {
@@ -265,32 +265,32 @@ impl Key {
 }
 
 /// The map for a service address, and its key there.
-pub(super) fn service(ip: IpAddr) -> (&'static str, Key) {
+pub(super) fn service(ip: IpAddr) -> (&'static str, ElementKey) {
     match ip {
-        IpAddr::V4(ip) => (SERVICE4, Key::of(&[&ip.octets()])),
-        IpAddr::V6(ip) => (SERVICE6, Key::of(&[&ip.octets()])),
+        IpAddr::V4(ip) => (SERVICE4, ElementKey::of(&[&ip.octets()])),
+        IpAddr::V6(ip) => (SERVICE6, ElementKey::of(&[&ip.octets()])),
     }
 }
 
 /// The set for a peer, and its key there. Parts of a key begin at multiples of four bytes.
-pub(super) fn peer(ip: IpAddr, port: u16) -> (&'static str, Key) {
+pub(super) fn peer(ip: IpAddr, port: u16) -> (&'static str, ElementKey) {
     let port = port.to_be_bytes();
     match ip {
-        IpAddr::V4(ip) => (PEERS4, Key::of(&[&ip.octets(), &port, &[0; 2]])),
-        IpAddr::V6(ip) => (PEERS6, Key::of(&[&ip.octets(), &port, &[0; 2]])),
+        IpAddr::V4(ip) => (PEERS4, ElementKey::of(&[&ip.octets(), &port, &[0; 2]])),
+        IpAddr::V6(ip) => (PEERS6, ElementKey::of(&[&ip.octets(), &port, &[0; 2]])),
     }
 }
 
 /// Writes requests about one table.
-pub(super) struct Table<'a> {
+pub(super) struct TableWriter<'a> {
     pub(super) name: &'a str,
     pub(super) batch: &'a mut Batch,
 }
 
-impl Table<'_> {
+impl TableWriter<'_> {
     /// Makes the table, still empty.
     pub(super) fn make(&mut self, flags: u32) {
-        self.batch.request(Kind::NewTable, |a| {
+        self.batch.request(MessageType::NewTable, |a| {
             a.text(NFTA_TABLE_NAME, self.name);
             a.number(NFTA_TABLE_FLAGS, flags);
         });
@@ -298,25 +298,25 @@ impl Table<'_> {
 
     /// Deletes the table with all its content.
     pub(super) fn delete(&mut self) {
-        self.batch.request(Kind::DeleteTable, |a| a.text(NFTA_TABLE_NAME, self.name));
+        self.batch.request(MessageType::DeleteTable, |a| a.text(NFTA_TABLE_NAME, self.name));
     }
 
     /// Everything but what stands on interfaces, what cohorts have, and elements. What stands already stays; its rules are made
     /// anew. An open gate stays open.
-    pub(super) fn furnish(&mut self, pattern: &Pattern) {
+    pub(super) fn make_shared_parts(&mut self, pattern: &Pattern) {
         for (number, set) in (1..).zip(&SETS) {
             self.make_set(number, set);
         }
-        for (chain, _) in expected() {
+        for (chain, _) in expected_rules() {
             self.make_chain(chain);
         }
-        self.judge();
-        self.listen(pattern);
+        self.gate_rules();
+        self.listener_rules(pattern);
     }
 
     /// Makes the counter of a new table.
-    pub(super) fn begin(&mut self) {
-        self.batch.request(Kind::NewObject, |a| {
+    pub(super) fn make_counter(&mut self) {
+        self.batch.request(MessageType::NewObject, |a| {
             a.text(NFTA_OBJ_TABLE, self.name);
             a.text(NFTA_OBJ_NAME, REFUSED);
             a.number(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
@@ -332,12 +332,12 @@ impl Table<'_> {
     pub(super) fn make_hook(&mut self, hook: Hook, device: Option<&str>) {
         let chain = hook.name();
         let (number, target) = match hook {
-            Hook::In(_) => (NF_NETDEV_INGRESS, ARRIVING),
-            Hook::Out(_) => (NF_NETDEV_EGRESS, GATE),
-            Hook::Ear(_) => (NF_NETDEV_INGRESS, CLAIMS),
+            Hook::Ingress(_) => (NF_NETDEV_INGRESS, ARRIVING),
+            Hook::Egress(_) => (NF_NETDEV_EGRESS, GATE),
+            Hook::ClaimListener(_) => (NF_NETDEV_INGRESS, CLAIMS),
         };
         if let Some(device) = device {
-            self.batch.request(Kind::NewChain, |a| {
+            self.batch.request(MessageType::NewChain, |a| {
                 a.text(NFTA_CHAIN_TABLE, self.name);
                 a.text(NFTA_CHAIN_NAME, &chain);
                 a.nest(NFTA_CHAIN_HOOK, |a| {
@@ -356,7 +356,7 @@ impl Table<'_> {
     pub(super) fn delete_hook(&mut self, hook: Hook) {
         let chain = hook.name();
         self.clear(&chain);
-        self.batch.request(Kind::DeleteChain, |a| {
+        self.batch.request(MessageType::DeleteChain, |a| {
             a.text(NFTA_CHAIN_TABLE, self.name);
             a.text(NFTA_CHAIN_NAME, &chain);
         });
@@ -366,7 +366,7 @@ impl Table<'_> {
     pub(super) fn make_cohort(&mut self, cohort: u32) {
         let chain = open_chain(cohort);
         self.make_chain(&chain);
-        self.items(Kind::NewElement, OPEN, [Key::number(cohort)], |a, _| {
+        self.items(MessageType::NewElement, OPEN, [ElementKey::number(cohort)], |a, _| {
             a.nest(NFTA_SET_ELEM_DATA, |a| verdict(a, NFT_GOTO, Some(&chain)));
         });
     }
@@ -374,11 +374,11 @@ impl Table<'_> {
     /// Deletes a cohort that has no gates.
     pub(super) fn delete_cohort(&mut self, cohort: u32) {
         let chain = open_chain(cohort);
-        self.elements(Kind::DeleteElement, OPEN, [Key::number(cohort)]);
+        self.elements(MessageType::DeleteElement, OPEN, [ElementKey::number(cohort)]);
         // The lease may have ended by itself.
-        self.surely_delete(LEASES, [Key::number(cohort)]);
+        self.delete_if_present(LEASES, [ElementKey::number(cohort)]);
         self.clear(&chain);
-        self.batch.request(Kind::DeleteChain, |a| {
+        self.batch.request(MessageType::DeleteChain, |a| {
             a.text(NFTA_CHAIN_TABLE, self.name);
             a.text(NFTA_CHAIN_NAME, &chain);
         });
@@ -389,9 +389,9 @@ impl Table<'_> {
     pub(super) fn lease(&mut self, cohort: u32, millis: u64, wall: u64) {
         let note = comment(&format!("{UNTIL}{wall}"));
         // Adding an existing element changes nothing, and deleting a missing one is an error.
-        for kind in [Kind::NewElement, Kind::DeleteElement, Kind::NewElement] {
-            self.items(kind, LEASES, [Key::number(cohort)], |a, _| {
-                if kind == Kind::NewElement {
+        for kind in [MessageType::NewElement, MessageType::DeleteElement, MessageType::NewElement] {
+            self.items(kind, LEASES, [ElementKey::number(cohort)], |a, _| {
+                if kind == MessageType::NewElement {
                     a.long(NFTA_SET_ELEM_TIMEOUT, millis);
                     a.bytes(NFTA_SET_ELEM_USERDATA, &note);
                 }
@@ -411,38 +411,52 @@ impl Table<'_> {
     /// Notes the number of a group's gate.
     pub(super) fn gate(&mut self, number: u32, group: &str) {
         let note = comment(group);
-        self.items(Kind::NewElement, GATES, [Key::number(number)], |a, _| {
+        self.items(MessageType::NewElement, GATES, [ElementKey::number(number)], |a, _| {
             a.bytes(NFTA_SET_ELEM_USERDATA, &note)
         });
     }
 
     /// Adds or deletes elements of a set.
-    pub(super) fn elements(&mut self, kind: Kind, set: &str, keys: impl IntoIterator<Item = Key>) {
+    pub(super) fn elements(
+        &mut self,
+        kind: MessageType,
+        set: &str,
+        keys: impl IntoIterator<Item = ElementKey>,
+    ) {
         self.items(kind, set, keys, |_, _| ());
     }
 
     /// Adds or deletes elements of a map. For deleting, their data do not matter.
-    pub(super) fn pairs(&mut self, kind: Kind, map: &str, pairs: impl IntoIterator<Item = (Key, u32)>) {
+    pub(super) fn pairs(
+        &mut self,
+        kind: MessageType,
+        map: &str,
+        pairs: impl IntoIterator<Item = (ElementKey, u32)>,
+    ) {
         self.items(kind, map, pairs, |a, (_, number)| {
-            if kind == Kind::NewElement {
+            if kind == MessageType::NewElement {
                 a.nest(NFTA_SET_ELEM_DATA, |a| a.bytes(NFTA_DATA_VALUE, &number.to_ne_bytes()));
             }
         });
     }
 
     /// Deletes elements whether they exist or not: packets also delete some.
-    pub(super) fn surely_delete(&mut self, set: &str, keys: impl IntoIterator<Item = Key, IntoIter: Clone>) {
+    pub(super) fn delete_if_present(
+        &mut self,
+        set: &str,
+        keys: impl IntoIterator<Item = ElementKey, IntoIter: Clone>,
+    ) {
         let keys = keys.into_iter();
-        self.elements(Kind::NewElement, set, keys.clone());
-        self.elements(Kind::DeleteElement, set, keys);
+        self.elements(MessageType::NewElement, set, keys.clone());
+        self.elements(MessageType::DeleteElement, set, keys);
     }
 
-    fn items<T: Named>(
+    fn items<T: HasKey>(
         &mut self,
-        kind: Kind,
+        kind: MessageType,
         set: &str,
         items: impl IntoIterator<Item = T>,
-        more: impl Fn(&mut Attributes<'_>, &T),
+        more: impl Fn(&mut AttributeWriter<'_>, &T),
     ) {
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
@@ -461,17 +475,17 @@ impl Table<'_> {
         }
     }
 
-    fn judge(&mut self) {
+    fn gate_rules(&mut self) {
         self.clear(ARRIVING);
         for tag in [ETH_P_8021Q, ETH_P_8021AD] {
             // The kernel has removed the first tag, and removes further tags of VLAN 0 behind this hook.
             self.rule(ARRIVING, |e| {
                 e.meta(NFT_META_PROTOCOL);
-                e.compare(Is::Equal, &tag);
+                e.compare(Comparison::Equal, &tag);
                 for (base, offset) in [(NFT_PAYLOAD_LL_HEADER, ETH_HLEN), (NFT_PAYLOAD_NETWORK_HEADER, 0)] {
                     e.load(base, offset, 2, NFT_REG_1);
                     e.mask(&VLAN_VID_MASK);
-                    e.compare(Is::Equal, &[0; 2]);
+                    e.compare(Comparison::Equal, &[0; 2]);
                 }
                 e.verdict(NF_DROP, None);
             });
@@ -483,21 +497,21 @@ impl Table<'_> {
             let (offset, bytes) = (field.offset, field.bytes);
             self.rule(GATE, |e| {
                 e.meta(NFT_META_PROTOCOL);
-                e.compare(Is::Equal, &field.protocol);
+                e.compare(Comparison::Equal, &field.protocol);
                 match field.condition {
-                    Condition::None => {}
+                    FieldCondition::None => {}
                     // The protocol and the lengths of addresses.
-                    Condition::Arp => {
+                    FieldCondition::Arp => {
                         e.load(NFT_PAYLOAD_NETWORK_HEADER, 2, 4, NFT_REG_1);
-                        e.compare(Is::Equal, &[8, 0, 6, 4]);
+                        e.compare(Comparison::Equal, &[8, 0, 6, 4]);
                     }
                     // ICMPv6 135 and 136.
-                    Condition::Neighbours => {
+                    FieldCondition::Neighbours => {
                         e.load(NFT_PAYLOAD_NETWORK_HEADER, 6, 1, NFT_REG_1);
-                        e.compare(Is::Equal, &[IPPROTO_ICMPV6]);
+                        e.compare(Comparison::Equal, &[IPPROTO_ICMPV6]);
                         e.load(NFT_PAYLOAD_NETWORK_HEADER, 40, 1, NFT_REG_1);
-                        e.compare(Is::NotLess, &[135]);
-                        e.compare(Is::NotGreater, &[136]);
+                        e.compare(Comparison::NotLess, &[135]);
+                        e.compare(Comparison::NotGreater, &[136]);
                     }
                 }
                 e.load(NFT_PAYLOAD_NETWORK_HEADER, offset, bytes, NFT_REG_1);
@@ -517,25 +531,25 @@ impl Table<'_> {
     }
 
     /// What rivals do. Whatever looks like an announcement is for nobody else: a flood of it is not to fill a socket.
-    fn listen(&mut self, pattern: &Pattern) {
+    fn listener_rules(&mut self, pattern: &Pattern) {
         let offset = |part: usize| UDP_BYTES + u32::try_from(part).expect("a pattern was checked");
         for chain in [CLAIMS, HEARD, PROOF] {
             self.clear(chain);
         }
         self.rule(CLAIMS, |e| {
             e.meta(NFT_META_L4PROTO);
-            e.compare(Is::Equal, &[IPPROTO_UDP]);
+            e.compare(Comparison::Equal, &[IPPROTO_UDP]);
             e.load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, NFT_REG_1);
             e.lookup(PORTS, NFT_REG_1);
             e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, Pattern::SHAPE_BYTES as u32, NFT_REG_1);
-            e.compare(Is::Equal, &pattern.shape());
+            e.compare(Comparison::Equal, &pattern.shape());
             e.verdict(NFT_GOTO, Some(HEARD));
         });
         // The source of IPv4 is at 12, that of IPv6 at 8.
         for (protocol, offset, bytes, peers) in [(ETH_P_IP, 12, 4, PEERS4), (ETH_P_IPV6, 8, 16, PEERS6)] {
             self.rule(HEARD, |e| {
                 e.meta(NFT_META_PROTOCOL);
-                e.compare(Is::Equal, &protocol);
+                e.compare(Comparison::Equal, &protocol);
                 e.load(NFT_PAYLOAD_NETWORK_HEADER, offset, bytes, NFT_REG32_00);
                 e.load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, NFT_REG32_00 + bytes / 4);
                 e.lookup(peers, NFT_REG32_00);
@@ -545,7 +559,7 @@ impl Table<'_> {
         self.refuse(HEARD);
         self.rule(PROOF, |e| {
             e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, 8, NFT_REG_1);
-            e.compare(Is::Equal, &pattern.head);
+            e.compare(Comparison::Equal, &pattern.head);
             e.load(
                 NFT_PAYLOAD_TRANSPORT_HEADER,
                 offset(pattern.subject),
@@ -561,7 +575,7 @@ impl Table<'_> {
             e.translate(PROOFS, NFT_REG32_00, NFT_REG_4);
             // First shut the gate, then note that a rival was heard: a reader that sees the second also sees the first.
             e.delete(UNCONTESTED, NFT_REG_4);
-            e.number(NFT_REG_1, QUIET);
+            e.number(NFT_REG_1, NO_RIVAL);
             e.delete(UNCONTESTED, NFT_REG_1);
             e.verdict(NF_DROP, None);
         });
@@ -578,7 +592,7 @@ impl Table<'_> {
         });
         self.rule(PROOF, |e| {
             e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, 8, NFT_REG_1);
-            e.compare(Is::Equal, &pattern.head);
+            e.compare(Comparison::Equal, &pattern.head);
             // That no byte is missing.
             e.load(NFT_PAYLOAD_TRANSPORT_HEADER, offset(pattern.bytes() - 1), 1, NFT_REG_1);
             e.verdict(NF_DROP, None);
@@ -594,26 +608,26 @@ impl Table<'_> {
     }
 
     fn make_chain(&mut self, chain: &str) {
-        self.batch.request(Kind::NewChain, |a| {
+        self.batch.request(MessageType::NewChain, |a| {
             a.text(NFTA_CHAIN_TABLE, self.name);
             a.text(NFTA_CHAIN_NAME, chain);
         });
     }
 
-    fn make_set(&mut self, number: u32, set: &Set) {
+    fn make_set(&mut self, number: u32, set: &SetSpec) {
         let is_map = if set.data.is_some() { NFT_SET_MAP } else { 0 };
-        self.batch.request(Kind::NewSet, |a| {
+        self.batch.request(MessageType::NewSet, |a| {
             a.text(NFTA_SET_TABLE, self.name);
             a.text(NFTA_SET_NAME, set.name);
             a.number(NFTA_SET_FLAGS, set.flags | is_map);
             a.number(NFTA_SET_KEY_TYPE, set.keys.0);
             a.number(NFTA_SET_KEY_LEN, set.keys.1);
             match set.data {
-                Some(Values::Numbers) => {
+                Some(SetData::Numbers) => {
                     a.number(NFTA_SET_DATA_TYPE, NUMBER);
                     a.number(NFTA_SET_DATA_LEN, 4);
                 }
-                Some(Values::Verdicts) => a.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
+                Some(SetData::Verdicts) => a.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
                 None => {}
             }
             a.number(NFTA_SET_ID, number);
@@ -622,7 +636,7 @@ impl Table<'_> {
 
     /// Deletes all elements of a set.
     pub(super) fn empty(&mut self, set: &str) {
-        self.batch.request(Kind::DeleteElement, |a| {
+        self.batch.request(MessageType::DeleteElement, |a| {
             a.text(NFTA_SET_ELEM_LIST_TABLE, self.name);
             a.text(NFTA_SET_ELEM_LIST_SET, set);
         });
@@ -630,23 +644,23 @@ impl Table<'_> {
 
     /// Deletes all rules of a chain.
     pub(super) fn clear(&mut self, chain: &str) {
-        self.batch.request(Kind::DeleteRule, |a| {
+        self.batch.request(MessageType::DeleteRule, |a| {
             a.text(NFTA_RULE_TABLE, self.name);
             a.text(NFTA_RULE_CHAIN, chain);
         });
     }
 
-    fn rule(&mut self, chain: &str, body: impl FnOnce(&mut Expressions<'_, '_>)) {
-        self.batch.request(Kind::NewRule, |a| {
+    fn rule(&mut self, chain: &str, body: impl FnOnce(&mut RuleExpressions<'_, '_>)) {
+        self.batch.request(MessageType::NewRule, |a| {
             a.text(NFTA_RULE_TABLE, self.name);
             a.text(NFTA_RULE_CHAIN, chain);
-            a.nest(NFTA_RULE_EXPRESSIONS, |a| body(&mut Expressions(a)));
+            a.nest(NFTA_RULE_EXPRESSIONS, |a| body(&mut RuleExpressions(a)));
         });
     }
 }
 
 #[cfg(test)]
-impl Table<'_> {
+impl TableWriter<'_> {
     /// Makes sets as earlier versions had them: name, bytes of a key, flags.
     pub(super) fn make_old(&mut self, sets: &[(&'static str, u32, u32)]) {
         for (number, &(name, bytes, flags)) in (1..).zip(sets) {
@@ -655,7 +669,7 @@ impl Table<'_> {
     }
 
     pub(super) fn old_lease(&mut self, set: &str, key: u32, millis: u64, wall: u64) {
-        self.items(Kind::NewElement, set, [Key::number(key)], |a, _| {
+        self.items(MessageType::NewElement, set, [ElementKey::number(key)], |a, _| {
             a.long(NFTA_SET_ELEM_TIMEOUT, millis);
             a.bytes(NFTA_SET_ELEM_USERDATA, &comment(&format!("{UNTIL}{wall}")));
         });
@@ -663,25 +677,25 @@ impl Table<'_> {
 }
 
 /// An element's key, with or without data.
-trait Named {
-    fn key(&self) -> &Key;
+trait HasKey {
+    fn key(&self) -> &ElementKey;
 }
 
-impl Named for Key {
-    fn key(&self) -> &Key {
+impl HasKey for ElementKey {
+    fn key(&self) -> &ElementKey {
         self
     }
 }
 
-impl Named for (Key, u32) {
-    fn key(&self) -> &Key {
+impl HasKey for (ElementKey, u32) {
+    fn key(&self) -> &ElementKey {
         &self.0
     }
 }
 
 /// Asks for one element of a set, to see whether it exists.
-pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &Key) -> u32 {
-    batch.question(Kind::GetElement, false, |a| {
+pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &ElementKey) -> u32 {
+    batch.question(MessageType::GetElement, false, |a| {
         a.text(NFTA_SET_ELEM_LIST_TABLE, table);
         a.text(NFTA_SET_ELEM_LIST_SET, set);
         a.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |a| {
@@ -743,7 +757,7 @@ const NFT_REG32_00: u32 = 8;
 
 /// How a register is compared with a value, byte by byte.
 #[derive(Clone, Copy)]
-enum Is {
+enum Comparison {
     Equal = 0,      // NFT_CMP_EQ
     Less = 2,       // NFT_CMP_LT
     NotGreater = 3, // NFT_CMP_LTE
@@ -751,10 +765,10 @@ enum Is {
 }
 
 /// The expressions of a rule. Each continues with the next one or leaves the rule.
-struct Expressions<'a, 'b>(&'a mut Attributes<'b>);
+struct RuleExpressions<'a, 'b>(&'a mut AttributeWriter<'b>);
 
-impl Expressions<'_, '_> {
-    fn expression(&mut self, name: &str, body: impl FnOnce(&mut Attributes<'_>)) {
+impl RuleExpressions<'_, '_> {
+    fn expression(&mut self, name: &str, body: impl FnOnce(&mut AttributeWriter<'_>)) {
         self.0.nest(NFTA_LIST_ELEM, |a| {
             a.text(1, name);
             a.nest(2, body);
@@ -780,7 +794,7 @@ impl Expressions<'_, '_> {
     }
 
     /// Continues if the comparison holds for the first register.
-    fn compare(&mut self, is: Is, value: &[u8]) {
+    fn compare(&mut self, is: Comparison, value: &[u8]) {
         self.expression("cmp", |a| {
             a.number(1, NFT_REG_1);
             a.number(2, is as u32);
@@ -834,7 +848,7 @@ impl Expressions<'_, '_> {
             a.number(4, 8);
             a.number(5, 8);
         });
-        self.compare(Is::Less, &wall.to_be_bytes());
+        self.compare(Comparison::Less, &wall.to_be_bytes());
     }
 
     /// Deletes the register's value from the set.
@@ -864,7 +878,7 @@ impl Expressions<'_, '_> {
 }
 
 /// A verdict as the data of an element or of an expression.
-fn verdict(a: &mut Attributes<'_>, code: i32, chain: Option<&str>) {
+fn verdict(a: &mut AttributeWriter<'_>, code: i32, chain: Option<&str>) {
     a.nest(NFTA_DATA_VERDICT, |a| {
         a.number(1, code.cast_unsigned());
         if let Some(chain) = chain {

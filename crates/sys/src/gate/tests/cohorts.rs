@@ -6,35 +6,35 @@ both! {
     each_gate_has_the_lease_that_it_was_given
     a_rival_shuts_one_gate_of_many
     a_thousand_gates_are_renewed_at_once
-    many_gates_go_on_where_an_earlier_life_ended
+    many_gates_of_an_earlier_daemon_are_taken_over
     gates_of_a_killed_process_are_removed_together
 }
 
 const CLUSTER: &str = "test.cluster";
 
 /// The settings of one of many groups, with its own address behind the same interface.
-fn one_of(world: &World, number: u32) -> Settings {
-    Settings {
-        name: Name::new(CLUSTER, &format!("group {number}")),
+fn one_of(world: &GateTestbed, number: u32) -> GateSettings {
+    GateSettings {
+        name: GateName::new(CLUSTER, &format!("group {number}")),
         addresses: vec![Ipv4Addr::from_bits(SERVICE4.to_bits() + number).into()],
         ..world.settings()
     }
 }
 
-fn many(judge: &Judge, world: &World, count: u32) -> Vec<Gate> {
-    (0..count).map(|number| judge.install(one_of(world, number)).unwrap()).collect()
+fn many(filter: &PacketFilter, world: &GateTestbed, count: u32) -> Vec<Gate> {
+    (0..count).map(|number| filter.install(one_of(world, number)).unwrap()).collect()
 }
 
 /// Renews all gates by one beat.
-fn renew_all(judge: &Judge, gates: &[Gate], renewal: Renewal) -> Vec<Option<Renewed>> {
-    judge.renew(gates.iter().map(|gate| (gate, Some(renewal)))).unwrap()
+fn renew_all(filter: &PacketFilter, gates: &[Gate], renewal: Renewal) -> Vec<Option<RenewalOutcome>> {
+    filter.renew(gates.iter().map(|gate| (gate, Some(renewal)))).unwrap()
 }
 
 /// The deadlines in the kernel, by the groups' numbers.
-fn deadlines(engine: &Engine) -> Vec<Option<u64>> {
-    let listed = list(bpffs_of(engine)).unwrap();
+fn deadlines(backend: &Backend) -> Vec<Option<u64>> {
+    let listed = list(bpffs_of(backend)).unwrap();
     let number =
-        |gate: &Listed| -> u32 { gate.name.group().strip_prefix("group ").unwrap().parse().unwrap() };
+        |gate: &ListedGate| -> u32 { gate.name.group().strip_prefix("group ").unwrap().parse().unwrap() };
     let mut all: Vec<_> = listed.iter().map(|gate| (number(gate), gate.deadline)).collect();
     all.sort_unstable();
     all.into_iter().map(|(_, deadline)| deadline).collect()
@@ -49,10 +49,10 @@ fn random(state: &mut u64) -> u64 {
 }
 
 /// Whatever gates are renewed together, in whatever order: each has its own deadline and never another's.
-fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
+fn each_gate_has_the_lease_that_it_was_given(backend: &Backend) {
     const COUNT: u32 = 12;
-    let world = World::new();
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let mut gates = many(&judge, &world, COUNT);
     let mut wanted: Vec<Option<u64>> = vec![None; gates.len()];
@@ -78,7 +78,7 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
         let all = orders.iter().map(|(index, lease)| (&gates[*index], lease.map(renewal)));
         let outcomes = judge.renew(all).unwrap();
         for ((index, lease), outcome) in orders.iter().zip(outcomes) {
-            assert_eq!(outcome, lease.map(|_| Renewed::Open), "round {round}, gate {index}");
+            assert_eq!(outcome, lease.map(|_| RenewalOutcome::Open), "round {round}, gate {index}");
         }
         if random(&mut state).is_multiple_of(4) {
             // One gate renewed by itself, and one removed and made again.
@@ -93,7 +93,7 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
             gates.swap(index, last);
             wanted[index] = None;
         }
-        let found = deadlines(engine);
+        let found = deadlines(backend);
         assert_eq!(found.len(), wanted.len());
         for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
             let near = match (found, wanted) {
@@ -111,25 +111,25 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
     assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
 }
 
-fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
+fn a_rival_shuts_one_gate_of_many(backend: &Backend) {
     const COUNT: u32 = 20;
-    let world = World::new();
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
     let subject = |number: u32| Subject([number as u8 + 1; 20]);
     let proof = |number: u32| Proof([number as u8 + 1; 16]);
     let with_rivals = |number: u32| {
         let peers = vec![CLIENT4.into()];
         let (interfaces, subject) = (vec![world.eth.index], subject(number));
-        let rivals = Rivals { interfaces, peers, port: CLAIMS_PORT, subject };
-        Settings { rivals: Some(rivals), proofs: vec![proof(number)], ..one_of(&world, number) }
+        let rivals = RivalSettings { interfaces, peers, port: CLAIMS_PORT, subject };
+        GateSettings { rivals: Some(rivals), proofs: vec![proof(number)], ..one_of(&world, number) }
     };
     let mut gates: Vec<_> = (0..COUNT).map(|number| judge.install(with_rivals(number)).unwrap()).collect();
     let claim = |number: u32, proof| {
         let bytes = announcement(subject(number), proof);
         world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &bytes);
     };
-    let open = vec![Some(Renewed::Open); COUNT as usize];
+    let open = vec![Some(RenewalOutcome::Open); COUNT as usize];
     assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4));
 
@@ -139,8 +139,8 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     let queued = for_millis(60_000);
     claim(0, proof(0));
     assert!(!world.answers(SERVICE4));
-    let shut = |outcomes: &[Option<Renewed>]| -> Vec<usize> {
-        let is_shut = |outcome: &Option<Renewed>| matches!(outcome, Some(Renewed::Shut { .. }));
+    let shut = |outcomes: &[Option<RenewalOutcome>]| -> Vec<usize> {
+        let is_shut = |outcome: &Option<RenewalOutcome>| matches!(outcome, Some(RenewalOutcome::Shut { .. }));
         (0..).zip(outcomes).filter(|(_, outcome)| is_shut(outcome)).map(|(index, _)| index).collect()
     };
     // By the earlier beat, twice: all other gates stay open.
@@ -148,7 +148,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
         let outcomes = renew_all(&judge, &gates, queued);
         assert_eq!(shut(&outcomes), [0]);
         assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
-        let open: Vec<bool> = deadlines(engine).iter().map(Option::is_some).collect();
+        let open: Vec<bool> = deadlines(backend).iter().map(Option::is_some).collect();
         assert_eq!(open.iter().filter(|open| **open).count(), COUNT as usize - 1);
         assert!(!open[0]);
     }
@@ -179,7 +179,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
 
     // A removed gate takes its proofs with it; its successor expects its own.
     gates.remove(0).remove().unwrap();
-    let mut heir = judge.install(Settings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
+    let mut heir = judge.install(GateSettings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
     heir.renew(for_millis(60_000)).unwrap();
     claim(0, proof(0));
     assert!(world.answers(SERVICE4));
@@ -189,40 +189,43 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     heir.remove().unwrap();
     gates.into_iter().for_each(|gate| gate.remove().unwrap());
     judge.remove().unwrap();
-    assert_eq!(list(bpffs_of(engine)).unwrap(), []);
+    assert_eq!(list(bpffs_of(backend)).unwrap(), []);
 }
 
 /// Runs a test of tables without an owner, as before Linux 6.9, with their packet filter and two gates. The first gate
 /// hears rivals.
-fn run_unowned(test: fn(&World, &Judge, Vec<Gate>)) {
-    let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
-    aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(false)) {
-        Ok(engine) => {
-            let world = World::new();
-            nft::make_unowned(&Name::new(CLUSTER, ""));
-            let judge = Judge::open(&engine, CLUSTER, PATTERN).unwrap();
-            assert!(!judge.is_owned());
-            let rivals = Rivals {
-                interfaces: vec![world.eth.index],
-                peers: vec![CLIENT4.into()],
-                port: CLAIMS_PORT,
-                subject: SUBJECT,
-            };
-            let first = Settings { rivals: Some(rivals), proofs: vec![Proof([1; 16])], ..one_of(&world, 0) };
-            let gates = vec![judge.install(first).unwrap(), judge.install(one_of(&world, 1)).unwrap()];
-            test(&world, &judge, gates);
-        }
-        Err(why) => {
-            let _ = writeln!(io::stderr(), "skipped: {why}");
+fn run_ownerless(test: fn(&GateTestbed, &PacketFilter, Vec<Gate>)) {
+    let fresh = NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+    aside(|| {
+        match namespace::enter_new(fresh).map_err(|error| error.to_string()).and_then(|()| backend(false)) {
+            Ok(engine) => {
+                let world = GateTestbed::new();
+                nft::make_ownerless(&GateName::new(CLUSTER, ""));
+                let judge = PacketFilter::open(&engine, CLUSTER, PATTERN).unwrap();
+                assert!(!judge.is_owned());
+                let rivals = RivalSettings {
+                    interfaces: vec![world.eth.index],
+                    peers: vec![CLIENT4.into()],
+                    port: CLAIMS_PORT,
+                    subject: SUBJECT,
+                };
+                let first =
+                    GateSettings { rivals: Some(rivals), proofs: vec![Proof([1; 16])], ..one_of(&world, 0) };
+                let gates = vec![judge.install(first).unwrap(), judge.install(one_of(&world, 1)).unwrap()];
+                test(&world, &judge, gates);
+            }
+            Err(why) => {
+                let _ = writeln!(io::stderr(), "skipped: {why}");
+            }
         }
     });
 }
 
 /// A rival is heard, and the node's reaction fails halfway.
 #[test]
-fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
-    run_unowned(|world, judge, gates| {
-        let open = [Some(Renewed::Open), Some(Renewed::Open)];
+fn an_unhandled_rival_is_handled_by_the_next_renewal() {
+    run_ownerless(|world, judge, gates| {
+        let open = [Some(RenewalOutcome::Open), Some(RenewalOutcome::Open)];
         assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
         assert!(world.answers(SERVICE4));
         let before = for_millis(60_000);
@@ -234,7 +237,10 @@ fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
         judge.renew(gates.iter().map(|gate| (gate, Some(before)))).unwrap_err();
         judge.restore().unwrap();
         let outcomes = renew_all(judge, &gates, before);
-        assert!(matches!(outcomes[..], [Some(Renewed::Shut { .. }), Some(Renewed::Open)]), "{outcomes:?}");
+        assert!(
+            matches!(outcomes[..], [Some(RenewalOutcome::Shut { .. }), Some(RenewalOutcome::Open)]),
+            "{outcomes:?}"
+        );
         assert!(!world.answers(SERVICE4));
         assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
         assert!(world.answers(SERVICE4), "said to be open, and shut");
@@ -243,7 +249,7 @@ fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
 
 #[test]
 fn leases_that_somebody_takes_away_are_missed_and_put_back() {
-    run_unowned(|world, judge, mut gates| {
+    run_ownerless(|world, judge, mut gates| {
         renew_all(judge, &gates, for_millis(60_000));
         assert!(world.answers(SERVICE4));
         assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
@@ -278,10 +284,10 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
 }
 
 /// One change of rules renews all of them. Prints what each step costs.
-fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
+fn a_thousand_gates_are_renewed_at_once(backend: &Backend) {
     const COUNT: u32 = 1000;
-    let world = World::new();
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let begun = clock::monotonic_nanos();
     let mut gates = many(&judge, &world, COUNT);
@@ -290,14 +296,14 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     renew_all(&judge, &gates, for_millis(60_000));
     let opened = clock::monotonic_nanos();
     assert!(world.answers(SERVICE4));
-    let is_nft = matches!(engine, Engine::Nft);
+    let is_nft = matches!(backend, Backend::Nft);
     let generation = || if is_nft { nft::generation() } else { 0 };
     let before = generation();
     let renewing = clock::monotonic_nanos();
     const ROUNDS: u32 = 20;
     for _ in 0..ROUNDS {
         let outcomes = renew_all(&judge, &gates, for_millis(60_000));
-        assert!(outcomes.iter().all(|outcome| *outcome == Some(Renewed::Open)));
+        assert!(outcomes.iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
     }
     let renewed = clock::monotonic_nanos();
     if is_nft {
@@ -310,7 +316,7 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     let before = generation();
     let later = for_millis(60_000);
     let orders = (0..).zip(&gates).map(|(index, gate)| (gate, Some(if index == 0 { beat } else { later })));
-    assert!(judge.renew(orders).unwrap().iter().all(|outcome| *outcome == Some(Renewed::Open)));
+    assert!(judge.renew(orders).unwrap().iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
     assert_eq!(generation() - before, u32::from(is_nft));
     assert!(world.answers(SERVICE4));
     let looking = clock::monotonic_nanos();
@@ -321,13 +327,13 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
     let closed = clock::monotonic_nanos();
     assert!(!world.answers(SERVICE4));
-    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
     let removing = clock::monotonic_nanos();
     gates.into_iter().for_each(|gate| gate.remove().unwrap());
     let removed = clock::monotonic_nanos();
     let micros = |from: u64, to: u64| (to - from) / 1000;
     println!(
-        "{engine}: {COUNT} gates: made in {} us each, opened together in {} us, renewed together in {} us, looked after in {} us, \
+        "{backend}: {COUNT} gates: made in {} us each, opened together in {} us, renewed together in {} us, looked after in {} us, \
          shut together in {} us, removed in {} us each",
         micros(begun, made) / u64::from(COUNT),
         micros(made, opened),
@@ -339,24 +345,24 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     judge.remove().unwrap();
 }
 
-fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
+fn many_gates_of_an_earlier_daemon_are_taken_over(backend: &Backend) {
     const COUNT: u32 = 50;
-    let world = World::new();
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let gates = many(&judge, &world, COUNT);
     renew_all(&judge, &gates, for_millis(60_000));
     // One gate has another lease, one is shut.
     let apart = for_millis(30_000);
     judge.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
-    let before = deadlines(engine);
+    let before = deadlines(backend);
     drop((gates, judge));
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     assert!(world.answers(SERVICE4), "the leases run on");
     let mut gates: Vec<_> =
         (0..COUNT).map(|number| judge.adopt(one_of(&world, number)).unwrap().expect("it stands")).collect();
     assert!(world.answers(SERVICE4));
-    for (after, before) in deadlines(engine).iter().zip(&before) {
+    for (after, before) in deadlines(backend).iter().zip(&before) {
         let near = match (after, before) {
             (Some(after), Some(before)) => after.abs_diff(*before) < SECOND / 4,
             (after, before) => after == before,
@@ -365,42 +371,49 @@ fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
     }
     assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
     assert!(gates.iter_mut().all(|gate| gate.missing().unwrap().is_empty()));
-    assert!(renew_all(&judge, &gates, for_millis(200)).iter().all(|outcome| *outcome == Some(Renewed::Open)));
+    assert!(
+        renew_all(&judge, &gates, for_millis(200))
+            .iter()
+            .all(|outcome| *outcome == Some(RenewalOutcome::Open))
+    );
     assert!(world.answers(SERVICE4));
     drop((gates, judge));
     pause(220);
     assert!(!world.answers(SERVICE4), "the second life was killed, too");
-    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
     // What is made anew begins shut.
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     let gates = many(&judge, &world, COUNT);
-    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
     renew_all(&judge, &gates, for_millis(60_000));
     assert!(world.answers(SERVICE4));
 }
 
-fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
+fn gates_of_a_killed_process_are_removed_together(backend: &Backend) {
     const COUNT: u32 = 300;
-    let world = World::new();
-    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+    let world = GateTestbed::new();
+    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let gates = many(&judge, &world, COUNT);
-    let names: Vec<Name> = gates.iter().map(|gate| gate.settings().name.clone()).collect();
-    let standing = judges(bpffs_of(engine)).unwrap();
-    assert_eq!((standing.len(), standing[0].gates, &standing[0].engine), (1, COUNT as usize, engine));
+    let names: Vec<GateName> = gates.iter().map(|gate| gate.settings().name.clone()).collect();
+    let standing = packet_filters(bpffs_of(backend)).unwrap();
+    assert_eq!((standing.len(), standing[0].gates, &standing[0].backend), (1, COUNT as usize, backend));
     assert_eq!(standing[0].interfaces, [world.eth.index]);
     drop((gates, judge));
     // All but one, one of them twice, and one that never existed.
     let mut some = names[1..].to_vec();
-    some.push(Name::new(CLUSTER, "nobody"));
-    let removed: Vec<bool> = remove_all(engine, &some).into_iter().map(Result::unwrap).collect();
+    some.push(GateName::new(CLUSTER, "nobody"));
+    let removed: Vec<bool> = remove_all(backend, &some).into_iter().map(Result::unwrap).collect();
     assert!(removed[..removed.len() - 1].iter().all(|removed| *removed) && !removed[removed.len() - 1]);
-    assert_eq!(list(bpffs_of(engine)).unwrap().len(), 1);
+    assert_eq!(list(bpffs_of(backend)).unwrap().len(), 1);
     assert!(!world.answers(SERVICE4), "that one is shut");
-    assert!(!remove_judge(&judges(bpffs_of(engine)).unwrap()[0]).unwrap(), "a gate stands");
+    assert!(!remove_packet_filter(&packet_filters(bpffs_of(backend)).unwrap()[0]).unwrap(), "a gate stands");
     assert!(!world.answers(SERVICE4));
-    assert!(remove(engine, &names[0]).unwrap());
-    assert_eq!((list(bpffs_of(engine)).unwrap(), judges(bpffs_of(engine)).unwrap()), (vec![], vec![]));
+    assert!(remove(backend, &names[0]).unwrap());
+    assert_eq!(
+        (list(bpffs_of(backend)).unwrap(), packet_filters(bpffs_of(backend)).unwrap()),
+        (vec![], vec![])
+    );
     assert!(world.answers(SERVICE4));
 }
 
@@ -408,8 +421,8 @@ fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
 #[test]
 fn a_flushed_table_comes_back_with_all_its_gates() {
     run(false, |engine| {
-        let world = World::new();
-        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+        let world = GateTestbed::new();
+        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
         let mut gates = many(&judge, &world, 300);
@@ -438,7 +451,7 @@ fn a_flushed_table_comes_back_with_all_its_gates() {
 #[test]
 fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
     run(false, |engine| {
-        let world = World::new();
+        let world = GateTestbed::new();
         let name = one_of(&world, 0).name;
         nft::make_old(&name, SERVICE4);
         let listed = list(None).unwrap();
@@ -451,7 +464,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
 
         // It goes on in its cluster's table, with its lease …
         nft::make_old(&name, SERVICE4);
-        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let gate = judge.adopt(one_of(&world, 0)).unwrap().expect("it stands");
         let listed = list(None).unwrap();
@@ -463,7 +476,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
         // … or shut.
         drop(judge);
         nft::make_old(&name, SERVICE4);
-        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
         let _gate = judge.install(one_of(&world, 0)).unwrap();
         let listed = list(None).unwrap();
         assert_eq!((listed.len(), listed[0].deadline), (1, None));
@@ -475,8 +488,8 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
 #[test]
 fn leases_that_were_apart_leave_little_when_they_are_one() {
     run(false, |engine| {
-        let world = World::new();
-        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+        let world = GateTestbed::new();
+        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let gates = many(&judge, &world, 100);
         let name = &gates[0].settings().name;
@@ -487,7 +500,7 @@ fn leases_that_were_apart_leave_little_when_they_are_one() {
             assert!(nft::cohorts(name) >= 100, "round {round}");
             for _ in 0..20 {
                 let outcomes = renew_all(&judge, &gates, for_millis(60_000));
-                assert!(outcomes.iter().all(|outcome| *outcome == Some(Renewed::Open)));
+                assert!(outcomes.iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
                 assert!(world.answers(SERVICE4));
             }
             assert!(nft::cohorts(name) <= 10, "{}", nft::cohorts(name));
@@ -501,8 +514,8 @@ fn leases_that_were_apart_leave_little_when_they_are_one() {
 #[test]
 fn there_is_room_for_all_groups_in_one_table() {
     run(false, |engine| {
-        let world = World::new();
-        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
+        let world = GateTestbed::new();
+        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let begun = clock::monotonic_nanos();
         let mut gates = many(&judge, &world, GATES_MAX);
@@ -514,7 +527,7 @@ fn there_is_room_for_all_groups_in_one_table() {
         renew_all(&judge, &gates, for_millis(60_000));
         let renewed = clock::monotonic_nanos();
         assert!(world.answers(SERVICE4));
-        let taken = Settings { name: Name::new(CLUSTER, "another"), ..one_of(&world, 0) };
+        let taken = GateSettings { name: GateName::new(CLUSTER, "another"), ..one_of(&world, 0) };
         gates.pop().unwrap().remove().unwrap();
         let refused = judge.install(taken).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
@@ -529,10 +542,10 @@ fn there_is_room_for_all_groups_in_one_table() {
         );
         judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
         drop((gates, judge));
-        let standing = judges(None).unwrap();
+        let standing = packet_filters(None).unwrap();
         assert_eq!(standing[0].gates, 4095);
         let names: Vec<_> = list(None).unwrap().into_iter().map(|gate| gate.name).collect();
         assert!(remove_all(engine, &names).into_iter().all(|removed| removed.unwrap()));
-        assert_eq!(judges(None).unwrap(), []);
+        assert_eq!(packet_filters(None).unwrap(), []);
     });
 }

@@ -13,18 +13,18 @@ fn no_stack_of_tags_passes_a_shut_gate_of_nft() {
 }
 
 /// Tags, each with its kind (802.1Q or 802.1ad) and its two bytes: priority and number.
-type Stack = Vec<(u16, u16)>;
+type TagStack = Vec<(u16, u16)>;
 
 const PRIORITY: u16 = 0x6000;
 
 /// Stacks of VLAN 0, of each kind and of both in turn, and with one tag of another VLAN at each position.
-fn stacks() -> Vec<Stack> {
+fn stacks() -> Vec<TagStack> {
     let kinds: [fn(usize) -> u16; 3] =
         [|_| 0x8100, |_| 0x88a8, |place| if place % 2 == 0 { 0x8100 } else { 0x88a8 }];
     let mut stacks = vec![Vec::new()];
     for depth in 1..=8 {
         for kind in kinds {
-            let stack: Stack = (0..depth).map(|place| (kind(place), PRIORITY)).collect();
+            let stack: TagStack = (0..depth).map(|place| (kind(place), PRIORITY)).collect();
             stacks.push(stack.clone());
             let others = (0..depth).map(|place| {
                 let mut other = stack.clone();
@@ -37,12 +37,12 @@ fn stacks() -> Vec<Stack> {
     stacks
 }
 
-fn of_vlan_0(stack: &Stack) -> bool {
+fn of_vlan_0(stack: &TagStack) -> bool {
     stack.iter().all(|(_, tag)| tag & 0xfff == 0)
 }
 
 /// Sends a packet behind tags to the node.
-fn say(world: &World, stack: &Stack, ethertype: u16, payload: &[u8]) {
+fn say(world: &GateTestbed, stack: &TagStack, ethertype: u16, payload: &[u8]) {
     let mut bytes = Vec::new();
     let kinds = stack.iter().map(|(kind, _)| *kind).chain([ethertype]).collect::<Vec<_>>();
     for ((_, tag), next) in stack.iter().zip(&kinds[1..]) {
@@ -54,14 +54,14 @@ fn say(world: &World, stack: &Stack, ethertype: u16, payload: &[u8]) {
 }
 
 /// Whether the node mentions the address after this question.
-fn is_answered(world: &World, stack: &Stack, ethertype: u16, payload: &[u8], about: IpAddr) -> bool {
+fn is_answered(world: &GateTestbed, stack: &TagStack, ethertype: u16, payload: &[u8], about: IpAddr) -> bool {
     world.drain();
     say(world, stack, ethertype, payload);
     world.hear(about, SILENCE).is_some()
 }
 
 /// An echo, an ARP question and a solicitation for an address.
-fn questions(world: &World, v4: Ipv4Addr, v6: Ipv6Addr) -> [(u16, Vec<u8>, IpAddr); 4] {
+fn questions(world: &GateTestbed, v4: Ipv4Addr, v6: Ipv6Addr) -> [(u16, Vec<u8>, IpAddr); 4] {
     let mut echo = [8, 0, 0, 0, 1, 2, 3, 4];
     let sum = checksum::internet(&[&echo]);
     echo[2..4].copy_from_slice(&sum);
@@ -75,13 +75,13 @@ fn questions(world: &World, v4: Ipv4Addr, v6: Ipv6Addr) -> [(u16, Vec<u8>, IpAdd
     ]
 }
 
-fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
+fn no_stack_of_tags_passes_a_shut_gate(backend: &Backend) {
     // The most tags that an open gate lets through: more are dropped in any case, and no sender uses them.
-    let passed = if matches!(engine, Engine::Bpf { .. }) { 5 } else { 1 };
-    let world = World::new();
+    let passed = if matches!(backend, Backend::Bpf { .. }) { 5 } else { 1 };
+    let world = GateTestbed::new();
     let service = questions(&world, SERVICE4, SERVICE6);
     let own = questions(&world, OWN4, OWN6);
-    let answered = |stack: &Stack, questions: &[(u16, Vec<u8>, IpAddr)]| {
+    let answered = |stack: &TagStack, questions: &[(u16, Vec<u8>, IpAddr)]| {
         let is_answered = |(ethertype, payload, about): &(u16, Vec<u8>, IpAddr)| {
             (0..3).any(|_| is_answered(&world, stack, *ethertype, payload, *about))
         };
@@ -99,7 +99,7 @@ fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
     let sum =
         checksum::internet(&[&CLIENT6.octets(), &SERVICE6.octets(), &[0, 0, 0, 10, 0, 0, 0, 17], &udp6]);
     udp6[6..8].copy_from_slice(&sum);
-    let tell = |stack: &Stack| {
+    let tell = |stack: &TagStack| {
         say(&world, stack, 0x0800, &ipv4(CLIENT4, SERVICE4, 17, &udp4));
         say(&world, stack, 0x86dd, &ipv6(CLIENT6, SERVICE6, 17, 64, &udp6));
     };
@@ -109,7 +109,7 @@ fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
         tell(stack);
         assert_eq!(told(), [true; 2], "without a gate, behind {stack:x?}");
     }
-    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let mut gate = Gate::install(backend, world.settings()).unwrap();
     stacks.iter().for_each(tell);
     assert_eq!(told(), [false; 2], "a program gets something from behind tags");
     // All at once: a single answer to any of them would be heard.

@@ -12,7 +12,7 @@
 use core::net::SocketAddr;
 
 use crate::model::{
-    identity::Heard,
+    identity::LastHeard,
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Home {
     chosen: Option<Chosen>,
     /// The newest frame that names an address, and the newest that names none. Recordings of older frames change
     /// nothing.
-    newest: [Option<Heard>; 2],
+    newest: [Option<LastHeard>; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ impl Home {
         now: Instant,
         patience: Duration,
         is_deaf: bool,
-        frame: Heard,
+        frame: LastHeard,
         from: SocketAddr,
         at: Option<SocketAddr>,
     ) {
@@ -104,8 +104,8 @@ mod tests {
         ([10, 8, 0, 1], port).into()
     }
 
-    fn frame(number: u64) -> Heard {
-        Heard { generation: 1, number }
+    fn frame(number: u64) -> LastHeard {
+        LastHeard { generation: 1, number }
     }
 
     /// Plays copies of each of these frames: the address each comes from, and whether it is a copy of the one sent to

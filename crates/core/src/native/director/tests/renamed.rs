@@ -121,7 +121,7 @@ fn a_renamed_group_is_not_started_while_a_node_lives_that_may_run_it_under_its_o
     };
     assert_eq!(world.troubles(0), [text("web", "is not taken over", "b", "www")]);
     assert_eq!(world.troubles(1)[0], text("www", "is not started here", "a", "web"));
-    assert_eq!(world.unowned(1), [format!("www: a's file has 10.0.0.101 in group web; {cure}")]);
+    assert_eq!(world.blocked(1), [format!("www: a's file has 10.0.0.101 in group web; {cure}")]);
     // No node would start it.
     let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
@@ -155,7 +155,7 @@ fn nothing_is_claimed_before_it_is_known_what_a_living_node_s_file_says_for_a_bo
     let started = |lines_come: u64| {
         let mut world = World::with(&old);
         world.begin(1, &new, 30);
-        world.swallows_meaning = true;
+        world.swallows_settings = true;
         for _ in 0..lines_come {
             world.pass(1);
             if world.machines.iter().any(|machine| machine.runs) {
@@ -165,11 +165,11 @@ fn nothing_is_claimed_before_it_is_known_what_a_living_node_s_file_says_for_a_bo
         let untold =
             |why: &str| why.ends_with("in what the files of other nodes differ is not known here yet");
         assert!(
-            (0..2).all(|member| world.unowned(member).iter().all(|why| untold(why))),
+            (0..2).all(|member| world.blocked(member).iter().all(|why| untold(why))),
             "{:?}",
-            world.unowned(0)
+            world.blocked(0)
         );
-        world.swallows_meaning = false;
+        world.swallows_settings = false;
         world.pass(5000);
         assert!(!world.machines.iter().any(|machine| machine.runs), "each knows what the other's file says");
         None
