@@ -194,8 +194,10 @@ impl NativeFiles {
             return Some(Diag::new(Severity::Warning, FileName::LocumToml, message).cure(cure).about_host());
         }
         (has_key && mode & 0o077 != 0).then(|| {
-            let message =
-                format!("others than the owner can read a witness's key (mode {:04o})", mode & 0o7777);
+            let message = format!(
+                "users other than the owner can read the witness's key in it (mode {:04o})",
+                mode & 0o7777
+            );
             let cure = format!("chmod 600 {}", Escaped(path.as_os_str().as_bytes()));
             Diag::new(Severity::Warning, FileName::LocumToml, message).cure(cure).about_host()
         })
@@ -220,7 +222,7 @@ pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
             let cure = match fault.kind() {
                 io::ErrorKind::NotFound => "make it with `locum keygen`, and copy it to all nodes".to_owned(),
                 io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
-                _ => "look after it".to_owned(),
+                _ => "check the disk".to_owned(),
             };
             // Only this host may lack the keys.
             return (None, vec![diag.cure(cure).about_host()]);
@@ -228,7 +230,7 @@ pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     };
     let (keys, mut diags) = locum_key::read(&text);
     if mode & 0o077 != 0 {
-        let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
+        let message = format!("users other than the owner can read the keys (mode {:04o})", mode & 0o7777);
         diags.push(error(message).cure(format!("chmod 600 {}", path.display())));
     }
     if let Some((message, cure)) = check_owner(&path, owner) {
@@ -286,7 +288,7 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
             faults.push(match error.kind() {
                 io::ErrorKind::PermissionDenied => diag.cure("run this as root").about_host(),
                 io::ErrorKind::Other => diag.cure("make it a text file"),
-                _ => diag.cure("look after the disk").about_host(),
+                _ => diag.cure("check the disk").about_host(),
             });
             None
         }
@@ -295,9 +297,10 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
 
 fn native_dialect() -> Diag {
     let text = format!(
-        "the directory holds {NATIVE} and no ha.cf: it is of the native dialect, which this command does not know"
+        "the directory holds {NATIVE} and no ha.cf: its dialect is native, which this command does not support"
     );
-    Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
+    Diag::new(Severity::Error, FileName::HaCf, text)
+        .cure("write ha.cf, authkeys and haresources in that directory")
 }
 
 /// Checks a file's mode. The cure names the file as it was opened, so that it can be copied into a shell.
@@ -312,7 +315,7 @@ fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     let writers = if name == FileName::Authkeys { 0o002 } else { 0o022 };
     (mode & writers != 0).then(|| {
         let message = format!(
-            "others than the owner can write it (mode {:04o}): they decide what root runs",
+            "users other than the owner can write it (mode {:04o}), and so choose the programs that root runs",
             mode & 0o7777
         );
         let cure = cure(if name == FileName::Authkeys { "600" } else { "644" });
@@ -326,7 +329,7 @@ fn check_owner(path: &Path, owner: u32) -> Option<(String, String)> {
     let me = rustix::process::geteuid().as_raw();
     (owner != 0 && owner != me).then(|| {
         let message = format!(
-            "user {} owns the file: who is neither root nor the daemon's user can read and change the keys",
+            "user {} owns the file, and can read and change the keys, but is neither root nor the daemon's user",
             ports::user(owner)
         );
         (message, format!("chown root {}", Escaped(path.as_os_str().as_bytes())))
@@ -425,7 +428,7 @@ mod tests {
     fn keys_that_others_can_read_are_refused() {
         let dir = directory(&[HA_CF, HARESOURCES, ("authkeys", AUTHKEYS.1, 0o640)]);
         let text = format!(
-            "authkeys: error: others than the owner can read the keys (mode 0640) (chmod 600 {}/authkeys)",
+            "authkeys: error: users other than the owner can read the keys (mode 0640) (chmod 600 {}/authkeys)",
             dir.path().display()
         );
         assert_eq!(diag_texts(dir.path()), [text.as_str()]);
@@ -447,8 +450,8 @@ mod tests {
         }
         let text = |severity: &str, name: &str| {
             format!(
-                "{name}: {severity}: user 61234 owns the file: who is neither root nor the daemon's user can read and \
-                 change the keys (chown root {})",
+                "{name}: {severity}: user 61234 owns the file, and can read and change the keys, but is neither \
+                 root nor the daemon's user (chown root {})",
                 path(name).display()
             )
         };
@@ -462,7 +465,8 @@ mod tests {
     fn files_that_others_can_write_are_warned_of() {
         let dir = directory(&[HA_CF, ("haresources", HARESOURCES.1, 0o666), ("authkeys", AUTHKEYS.1, 0o620)]);
         let text = format!(
-            "haresources: warning: others than the owner can write it (mode 0666): they decide what root runs (chmod \
+            "haresources: warning: users other than the owner can write it (mode 0666), and so choose the \
+             programs that root runs (chmod \
              644 {}/haresources)",
             dir.path().display()
         );

@@ -191,7 +191,7 @@ impl Host {
             }
         };
         if let Some(fault) = fault {
-            let cure = "the daemon starts all the same, and uses the link when it comes";
+            let cure = "the daemon starts without the link, and uses it when it is there";
             let diag = Diag::new(Severity::Warning, found.file, fault).cure(cure);
             found.diags.push(diag.at(place).offending(&text).about_host());
         }
@@ -228,7 +228,7 @@ impl Host {
                     }
                 };
                 if let Some(fault) = fault {
-                    let cure = "the daemon starts all the same, and uses the link when it comes";
+                    let cure = "the daemon starts without the link, and uses it when it is there";
                     let diag = Diag::new(Severity::Warning, FileName::HaCf, fault).cure(cure);
                     found.diags.push(diag.at(place).offending(&link.name).about_host());
                 }
@@ -258,8 +258,8 @@ impl Host {
             let program = if device.starts_with(AGENTS) { device } else { "stonith" };
             if self.roots.program(program).is_none() {
                 let message = format!(
-                    "the program {program} is not installed: a silent peer cannot be reset, so nothing \
-                                       is ever taken over from it"
+                    "the program {program} is not installed: without it a silent peer cannot be reset, so its \
+                     groups are never taken over"
                 );
                 let cure = "install the package of fence agents, or cluster-glue for `stonith`";
                 say(Severity::Error, message, cure);
@@ -269,11 +269,11 @@ impl Host {
             let program = client.command.first().map(String::as_str).unwrap_or_default();
             let shown = Escaped(program.as_bytes());
             if !is_program(Path::new(program)) {
-                let message = format!("the client {shown} is no program here");
+                let message = format!("the client {shown} is not a program on this host");
                 say(
                     Severity::Warning,
                     message,
-                    "the daemon starts all the same, and tries; install it or remove the line",
+                    "the daemon starts without it, and tries again; install it or remove the line",
                 );
             }
             if let Err(fault) = User::named(&client.user) {
@@ -304,10 +304,11 @@ impl Host {
                     && ends_at_once(&self.roots.units, name, file)
                 {
                     let message = format!(
-                        "{name} has ended as soon as it is started (Type=oneshot): it counts as stopped then, which is a failure"
+                        "{name} ends as soon as it is started (Type=oneshot): it then counts as stopped, which is a \
+                         failure"
                     );
                     let cure = format!(
-                        "let it stay: `systemctl edit {name}`, with RemainAfterExit=yes below [Service]"
+                        "keep it active: type `systemctl edit {name}`, and write RemainAfterExit=yes below [Service]"
                     );
                     at.say(Severity::Warning, message, Some(cure));
                 }
@@ -326,10 +327,10 @@ impl Host {
             && network.gateways.contains(&address.ip)
         {
             let message = format!(
-                "{} is the gateway of this host's default route: it would take its own gateway's place",
+                "{} is the gateway of this host's default route, so the address would take its own gateway's place",
                 address.ip
             );
-            let cure = "take a free address, or make sure that these nodes are to be that gateway".to_owned();
+            let cure = "choose a free address, unless these nodes are to be that gateway".to_owned();
             at.say(Severity::Warning, message, Some(cure));
         }
         // A script chooses the interface itself.
@@ -346,7 +347,7 @@ impl Host {
             _ => None,
         };
         if let Some(Boot { by, cure }) = boot {
-            let message = format!("it starts at boot too, by {by}: then both nodes run it");
+            let message = format!("it also starts at boot, by {by}: then both nodes run it");
             at.say(Severity::Warning, message, Some(cure));
         }
     }
@@ -361,7 +362,7 @@ fn log_files(file: FileName, logging: &Logging) -> Vec<Diag> {
         let (what, cure) = match directory.metadata() {
             Err(error) => (format!("its directory cannot be used: {error}"), "make it: mkdir -p"),
             Ok(found) if !found.is_dir() => {
-                ("its directory is none".to_owned(), "take away what stands there:")
+                ("its directory is not a directory".to_owned(), "remove the file:")
             }
             Ok(_) if path.is_dir() => ("it is a directory".to_owned(), "name a file below"),
             Ok(_) => {
@@ -446,11 +447,10 @@ fn event_scripts(config: &Path) -> Option<Diag> {
         return None;
     }
     let message = format!(
-        "the scripts of rc.d named {} are not as heartbeat 3.0.6 brings them, and are never run: Locum does their work itself",
+        "rc.d: the scripts {} differ from those of heartbeat 3.0.6, and are never run: Locum does their work itself",
         names.join(" ")
     );
-    let cure =
-        "put what was added to them into a resource script, or into a script for a message of your own";
+    let cure = "move your additions into a resource script, or into a script for a message of your own";
     Some(Diag::new(Severity::Warning, FileName::HaCf, message).cure(cure).about_host())
 }
 
@@ -504,16 +504,17 @@ impl HostNetwork {
         let shown = Escaped(name.as_bytes());
         if is_own {
             let message = format!(
-                "{ip} is this host's own address ({ip}/{prefix} on {shown}): no service can move with it"
+                "{ip} is this host's own address ({ip}/{prefix} on {shown}), so it cannot move with a service"
             );
             let cure = format!(
-                "choose an address that no machine has for its own; if it was put by hand: `ip address del \
+                "choose an address that is not a machine's own; if it was put by hand: `ip address del \
                  {ip}/{prefix} dev {shown}`"
             );
             at.say(Severity::Error, message, Some(cure));
         } else if !heartbeat_runs {
             let message = format!(
-                "{ip} stands on {shown} already, and Locum did not put it there: a start here is refused as long as it does"
+                "{ip} exists on {shown} already, and Locum did not put it there: Locum does not start it until it \
+                 is removed"
             );
             let cure = format!("remove it: `ip address del {ip}/{prefix} dev {shown}`");
             at.say(Severity::Warning, message, Some(cure));
@@ -528,13 +529,13 @@ impl HostNetwork {
             return at.say(
                 Severity::Error,
                 message,
-                Some(format!("name one: write `{ip}/{bits}/{example}`")),
+                Some(format!("name an interface: write `{ip}/{bits}/{example}`")),
             );
         };
         let name = &carrier.name;
         at.explain(format!("goes as {ip}/{bits} to {name}"));
         let message =
-            format!("{message}: it goes to {name}, to which the route leads, as by heartbeat's IPaddr");
+            format!("{message}: it goes to {name}, to which the route leads, as with heartbeat's IPaddr");
         at.say(Severity::Warning, message, Some(format!("name it: write `{ip}/{bits}/{name}`")));
     }
 
@@ -593,15 +594,15 @@ impl HostNetwork {
 /// Warns if others can read the parameters of an OCF agent, which may hold a password.
 fn readable_parameters(file: &Path, at: &mut Spot<'_>) {
     if fs::metadata(file).is_ok_and(|data| data.mode() & 0o004 != 0) {
-        let message = format!("others can read the parameters in {}", file.display());
+        let message = format!("other users can read the parameters in {}", file.display());
         at.say(Severity::Warning, message, Some(format!("chmod 600 {}", file.display())));
     }
 }
 
 /// Reports a watchdog device that does not exist.
 fn watchdog(file: FileName, device: &str) -> Option<Diag> {
-    let message = || format!("the watchdog {} is not there", Escaped(device.as_bytes()));
-    let cure = "the daemon starts without it; load its driver, or softdog";
+    let message = || format!("the watchdog {} does not exist", Escaped(device.as_bytes()));
+    let cure = "the daemon starts without it; load its driver, or the module softdog";
     let diag = || Diag::new(Severity::Warning, file, message()).cure(cure).about_host();
     (!Path::new(device).exists()).then(diag)
 }
@@ -610,8 +611,8 @@ fn serial_fault(device: &str) -> Option<String> {
     let shown = Escaped(device.as_bytes());
     match fs::metadata(device) {
         Ok(data) if data.file_type().is_char_device() => None,
-        Ok(_) => Some(format!("{shown} is no serial line")),
-        Err(error) => Some(format!("the serial line {shown} is not there: {error}")),
+        Ok(_) => Some(format!("{shown} is not a serial line")),
+        Err(error) => Some(format!("the serial line {shown} does not exist: {error}")),
     }
 }
 
@@ -685,7 +686,7 @@ mod tests {
             fs::write(dir.path().join("rc.d").join(name), "changed").unwrap();
         }
         let text = event_scripts(dir.path()).unwrap().to_string();
-        assert!(text.contains("named status hb_takeover are not as heartbeat"), "{text}");
+        assert!(text.contains("the scripts status hb_takeover differ from those of heartbeat"), "{text}");
         assert_eq!(fnv(b"foobar"), 0x8594_4171_f739_67e8, "a published value");
     }
 
@@ -824,7 +825,7 @@ mod tests {
             "node web1 web2\nbcast eth0 eth1 eth2 eth3 eth9\nucast6 eth0 fe80::1\nserial /dev/nosuchtty /etc /dev/null\n",
             "web1 httpd\n",
         );
-        let cure = "(the daemon starts all the same, and uses the link when it comes)";
+        let cure = "(the daemon starts without the link, and uses it when it is there)";
         assert_eq!(
             diags,
             [
@@ -835,10 +836,10 @@ mod tests {
                     "ha.cf:2:27: warning: there is no interface eth9 here, only lo, eth0, eth1, eth2, eth3 {cure}"
                 ),
                 format!(
-                    "ha.cf:4:8: warning: the serial line /dev/nosuchtty is not there: No such file or directory (os \
+                    "ha.cf:4:8: warning: the serial line /dev/nosuchtty does not exist: No such file or directory (os \
                      error 2) {cure}"
                 ),
-                format!("ha.cf:4:23: warning: /etc is no serial line {cure}"),
+                format!("ha.cf:4:23: warning: /etc is not a serial line {cure}"),
             ]
         );
     }
@@ -873,7 +874,7 @@ mod tests {
                 stands(scripts, own, "error", "is this host's own address");
             }
             for other in ["10.0.3.1", "10.0.8.2/24/eth1", "2001:db8::50/64/eth3"] {
-                stands(scripts, other, "warning", "stands on");
+                stands(scripts, other, "warning", "exists on");
             }
         }
         let (diags, _) = diag_texts(NODES, "web1 10.3.0.1/24/eth2\n");
@@ -901,10 +902,10 @@ mod tests {
         assert_eq!(
             diags,
             [
-                "haresources:2:6: error: no interface of this host is in the network of 192.0.2.1 (name one: write \
-                 `192.0.2.1/24/eth0`)",
-                "haresources:2:16: error: no interface of this host is in the network of 192.0.2.2 (name one: write \
-                 `192.0.2.2/28/eth0`)",
+                "haresources:2:6: error: no interface of this host is in the network of 192.0.2.1 (name an \
+                 interface: write `192.0.2.1/24/eth0`)",
+                "haresources:2:16: error: no interface of this host is in the network of 192.0.2.2 (name an \
+                 interface: write `192.0.2.2/28/eth0`)",
                 "haresources:2:29: error: there is no interface eth9 here to carry 192.0.2.3, only lo, eth0, eth1, eth2, \
                  eth3 (write `192.0.2.3/24/eth0`)",
             ]
@@ -925,7 +926,7 @@ mod tests {
                 "2: IPaddr::198.51.100.8/28: goes as 198.51.100.8/28 to eth0",
             ]
         );
-        let to = "it goes to eth0, to which the route leads, as by heartbeat's IPaddr";
+        let to = "it goes to eth0, to which the route leads, as with heartbeat's IPaddr";
         let none = "no interface of this host is in the network of";
         assert_eq!(
             diags,
@@ -937,10 +938,10 @@ mod tests {
                     "haresources:2:6: warning: {none} 198.51.100.8: {to} (name it: write `198.51.100.8/28/eth0`)"
                 ),
                 format!(
-                    "haresources:3:6: error: {none} 198.51.100.9 (name one: write `198.51.100.9/28/eth0`)"
+                    "haresources:3:6: error: {none} 198.51.100.9 (name an interface: write `198.51.100.9/28/eth0`)"
                 ),
                 format!(
-                    "haresources:3:31: error: {none} 198.51.100.10 (name one: write `198.51.100.10/24/eth0`)"
+                    "haresources:3:31: error: {none} 198.51.100.10 (name an interface: write `198.51.100.10/24/eth0`)"
                 ),
             ]
         );
@@ -968,10 +969,10 @@ mod tests {
             ]
         );
         let starts = [
-            "haresources:1:12: warning: ha.d/old was found in a place of the old days",
-            "haresources:1:16: warning: it starts at boot too, by systemd (units/multi-user.target.wants/nfs.service): \
+            "haresources:1:12: warning: ha.d/old was found in an outdated directory",
+            "haresources:1:16: warning: it also starts at boot, by systemd (units/multi-user.target.wants/nfs.service): \
              then both nodes run it (systemctl disable nfs.service)",
-            "haresources:1:20: warning: others can read the parameters in ha.d/conf/OCF/apache/web (chmod 600 \
+            "haresources:1:20: warning: other users can read the parameters in ha.d/conf/OCF/apache/web (chmod 600 \
              ha.d/conf/OCF/apache/web)",
             "haresources:1:37: error: there is no script or systemd unit `nothing`; looked in ",
         ];

@@ -109,13 +109,13 @@ impl MissingRight {
     pub const fn harm(&self) -> &'static str {
         match self.right {
             Capability::NetAdmin => {
-                "no service address can be put on an interface, so no group with one can run here"
+                "no service address can be put on an interface, so no group with an address can run here"
             }
             Capability::NetRaw => {
-                "service addresses cannot be announced, so neighbours go on asking the old owner for minutes after a takeover, \
-                 and ping nodes cannot be asked"
+                "service addresses cannot be announced, so neighbours use the old owner for minutes after a \
+                 takeover, and ping nodes cannot be asked"
             }
-            Capability::Bpf => "gates cannot be made by bpf; they are made by nft if it can",
+            Capability::Bpf => "gates cannot be made by bpf; nft is used instead if possible",
             Capability::NetBindService => "no link can be opened at a UDP port below 1024",
             Capability::SysNice => {
                 "the heart has no real-time scheduling, so beats may be late on a busy machine"

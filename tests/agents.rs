@@ -496,7 +496,7 @@ fn systemd_units_are_asked_through_systemctl() {
         esac"#,
     );
     let id = house.add("nginx", &[], Agent::Script);
-    let waits = || Outcome::Unknown("it has ended, and waits for its restart by systemd".into());
+    let waits = || Outcome::Unknown("it has ended, and systemd is about to restart it".into());
     for (state, substate, expected) in [
         ("active\n", "running\n", Outcome::Running),
         ("deactivating\n", "stop-sigterm\n", Outcome::Running),
@@ -612,7 +612,7 @@ fn old_places_are_warned_of_once() {
             assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
         }
     });
-    assert_eq!(house.note_texts().iter().filter(|line| line.contains("old days")).count(), 1);
+    assert_eq!(house.note_texts().iter().filter(|line| line.contains("outdated directory")).count(), 1);
 }
 
 /// The addresses of an imaginary machine.
@@ -707,7 +707,7 @@ fn leftovers_are_found_and_stopped_right_to_left() {
         house.read("journal").lines().filter(|line| line.ends_with("stop")).map(str::to_owned).collect();
     assert_eq!(stops, ["two stop", "one stop"], "what does not run is not stopped");
     assert!(machine.standing.lock().unwrap().is_empty());
-    assert!(house.has_note("two was left running by an earlier life"));
+    assert!(house.has_note("two was left running by an earlier daemon"));
 }
 
 /// However many addresses an earlier run left, the kernel is asked once to find and once to remove them. The thread
@@ -763,11 +763,7 @@ fn a_leftover_beside_somebody_elses_address_is_told() {
     };
     let left = [(id, Outcome::Failed("not put there by Locum (10.9.8.7/32 dev eth0)".into()))];
     assert_eq!(sweep(), left);
-    assert!(
-        house.has_note("cannot be taken away: cannot remove 10.9.8.7: not now"),
-        "{:?}",
-        house.note_texts()
-    );
+    assert!(house.has_note("cannot be removed: cannot remove 10.9.8.7: not now"), "{:?}", house.note_texts());
     assert_eq!(sweep(), left);
     assert_eq!(*machine.standing.lock().unwrap(), [theirs]);
 }
@@ -1030,7 +1026,7 @@ fn mount_use_and_unmount() {
     });
     assert!(house.has_note("is used by"));
     // Mounts of the daemon's own namespace are not those of the machine.
-    assert!(house.has_note("is mounted for this daemon and its children alone"));
+    assert!(house.has_note("is mounted only for this daemon and its children"));
 }
 
 /// Runs the named test once more in namespaces of its own, where it executes `body`. Where they are not permitted it

@@ -43,7 +43,7 @@ fn play(breakage: Option<&str>, scenario: &str, pair: &str) -> Option<Value> {
 
 /// The first fault of a run, if it has one.
 fn fault(answer: &Value) -> Option<String> {
-    let steps = answer["lives"][0]["steps"].as_array().expect("steps");
+    let steps = answer["runs"][0]["steps"].as_array().expect("steps");
     let failed = steps.iter().find(|step| step["faults"].as_array().is_some_and(|f| !f.is_empty()))?;
     Some(format!("{}: {}", failed["step"].as_str()?, failed["faults"][0].as_str()?))
 }

@@ -75,7 +75,7 @@ DIR/haresources
                                         ldap: script or unit ldap
                                         ldap: served by script DIR/resource.d/ldap
 
-good: a daemon would start here as web1";
+configuration OK: a daemon would start here as web1";
     assert_eq!(text, expected);
     assert_eq!(code, 0);
 }
@@ -92,7 +92,7 @@ fn everything_wrong_is_said_at_once() {
     assert_eq!(links.len(), 3);
     let text = text.join("\n\n");
     let expected = "\
-`udp` is an old word
+`udp` is an old name
  --> DIR/ha.cf:1:1
   |
 1 | udp none0 none1
@@ -106,9 +106,9 @@ error: deadtime is 4 s, not above two keepalives (4 s)
 5 | deadtime 4
   |          ^
   |
-  = help: a lost beat must not kill: set deadtime to 8 s or more
+  = help: one lost beat must not make a node count as dead: set deadtime to 8 s or more
 
-error: `autojoin` cannot be on: a node that nobody configured could take the groups
+error: `autojoin` cannot be on: an unknown node could take the groups
  --> DIR/ha.cf:6:10
   |
 6 | autojoin any
@@ -124,7 +124,7 @@ error: key 1: sha1 needs a secret
   |
   = help: a key is written `NUMBER METHOD SECRET`, such as `1 sha1 SECRET`
 
-error: `web3` is no node of this cluster; ha.cf has web1, web2
+error: `web3` is not a node of this cluster; ha.cf has web1, web2
  --> DIR/haresources:1:1
   |
 1 | web3 httpd
@@ -163,7 +163,8 @@ fn good_files_on_the_wrong_host_are_told_apart() {
         ),
         "{text}"
     );
-    let verdict = "\nthe files are good, but a daemon would not start here as web1.example.org; 1 error";
+    let verdict =
+        "\nthe files are correct, but a daemon would not start on this host as web1.example.org; 1 error";
     assert!(text.ends_with(verdict), "{text}");
     assert_eq!(code, 1);
     fs::write(dir.path().join("nodeinfo"), "web2\n").unwrap();
@@ -176,7 +177,8 @@ fn good_files_on_the_wrong_host_are_told_apart() {
         "{text}"
     );
     // The daemon starts nevertheless, and its log then says so.
-    let verdict = "\nthe files are good, and a daemon would start here as web2, but what is marked as an error cannot run here; \
+    let verdict = "\nconfiguration OK for web2 and a daemon would start, but everything marked as an error \
+                   cannot run on this host; \
                    1 error";
     assert!(code == 1 && text.ends_with(verdict), "{text}");
     let (code, text) = check(dir.path(), &["--json"]);
@@ -204,13 +206,13 @@ fn files_that_others_can_read_or_write_are_told() {
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     assert!(
         text.contains(
-            "error: others than the owner can read the keys (mode 0644)\n--> DIR/authkeys\n = help: chmod 600 DIR/authkeys\n"
+            "error: users other than the owner can read the keys (mode 0644)\n--> DIR/authkeys\n = help: chmod 600 DIR/authkeys\n"
         ),
         "{text}"
     );
     assert!(
         text.contains(
-            "warning: others than the owner can write it (mode 0646): they decide what root runs\n"
+            "warning: users other than the owner can write it (mode 0646), and so choose the programs that root runs\n"
         ),
         "{text}"
     );
@@ -227,8 +229,8 @@ fn the_article_is_read_with_warnings_alone() {
     );
     let (code, text) = check(dir.path(), &["--as", "clustnode2"]);
     for warning in [
-        "`nice_failback` is an old word",
-        "`udp` is an old word",
+        "`nice_failback` is an old name",
+        "`udp` is an old name",
         "key 1 is crc, a checksum without a secret: anyone on the link can take the service",
         "warntime is 10 s, not below deadtime (10 s)",
     ] {
@@ -254,7 +256,7 @@ fn json_has_the_same_and_no_secret() {
         *first,
         serde_json::json!({
             "severity": "error", "file": "ha.cf", "line": 1, "column": 1, "span": {"start": 0, "end": 8},
-            "text": "nonsense", "message": "`nonsense` is no directive",
+            "text": "nonsense", "message": "`nonsense` is not a directive",
             "cure": "remove the line, or see the list of directives in docs/ha.cf.md", "host": false,
         })
     );

@@ -47,7 +47,7 @@ fn a_good_file_is_explained() {
 DIR/locum.toml
                                         voters are web1, web2, third: a claim needs 2 of them
    1  cluster = \"shop\"                  the cluster is shop
-   2  pace = \"300ms\"                    a silent node has lost its groups after 300 ms; a beat every 90 ms (see `locum explain \
+   2  pace = \"300ms\"                    a silent node loses its groups after 300 ms; a beat every 90 ms (see `locum explain \
 timing`)
    4  [nodes.web1]                      node web1
    5  links = { wire = \"/dev/null\", other = \"/dev/zero\" }
@@ -59,12 +59,12 @@ timing`)
                                         link wire of web2: the serial line /dev/null
   10  [witnesses.third]                 witness third, asked at 192.0.2.9:6940
   13  [groups.web]                      group web: guard lease; on web1, web2 (preferred first); runs again within \
-60.499 s of its node's death
+60.499 s after its node dies
   14  resources = [{ script = \"httpd\" }]
                                         web: script or unit httpd; start within 60 s, stop within 60 s, monitor every 5 s
                                         httpd: served by script DIR/resource.d/httpd
 
-good: nothing is wrong with the configuration as web1";
+configuration OK for web1";
     assert_eq!((code, text.as_str()), (0, expected));
 }
 
@@ -83,7 +83,7 @@ fn the_host_has_its_name_without_the_files_of_proc() {
     if output.status.code() == Some(77) || text.starts_with("unshare:") {
         return crate::skipped(text);
     }
-    assert!(text.contains(&format!("with the configuration as {host}")), "{text}");
+    assert!(text.contains(&format!("configuration OK for {host}")), "{text}");
 }
 
 #[test]
@@ -92,13 +92,13 @@ fn what_is_wrong_is_drawn_and_json_has_it_too() {
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     assert_eq!(code, 2, "{text}");
     let drawn = "\
-error: `prefers` is no key of this table
+error: `prefers` is not a key of this table
   --> DIR/locum.toml:15:1
    |
 15 | prefers = \"web1\"
    | ^^^^^^^
    |
-   = help: is `prefer` meant?
+   = help: did you mean `prefer`?
 ";
     assert!(text.contains(drawn), "{text}");
     assert!(
@@ -122,7 +122,7 @@ fn what_does_not_fit_the_host_is_told_apart() {
     fs::set_permissions(dir.path().join("locum.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     assert_eq!(code, 2, "{text}");
-    assert!(text.contains("others than the owner can read the keys (mode 0644)"), "{text}");
+    assert!(text.contains("users other than the owner can read the keys (mode 0644)"), "{text}");
 }
 
 #[test]
@@ -131,6 +131,6 @@ fn with_a_ha_cf_beside_it_the_directory_is_heartbeats_and_no_daemon_starts() {
     fs::write(dir.path().join("ha.cf"), "node web1 web2\nbcast lo\n").unwrap();
     let (_, text) = check(dir.path(), &["--as", "web1"]);
     assert!(text.contains("DIR/ha.cf") && !text.contains("DIR/locum.toml"), "{text}");
-    assert!(text.contains("`locum run` cannot know which of them counts"), "{text}");
+    assert!(text.contains("`locum run` cannot choose between them"), "{text}");
     assert!(!text.contains("a daemon would start here"), "{text}");
 }

@@ -270,7 +270,7 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     a1.start();
     until("it serves all the same", || a1.is_well());
     assert!(
-        a1.log().contains("a second daemon of a1 here would not be noticed: user nobody"),
+        a1.log().contains("a second daemon of a1 on this machine would not be detected: user nobody"),
         "{}",
         a1.log()
     );
@@ -306,7 +306,7 @@ fn a_killed_daemon_is_taken_over_and_sweeps_what_it_left() {
     until("a1 is back", || a1.is_well() && a2.is_well());
     // The leftover is stopped here before the other node gives the group back.
     assert_eq!(journal(cluster.path())[2..], ["a1 stop", "a2 stop", "a1 start"]);
-    assert!(a1.log().contains("left running by an earlier life"), "{}", a1.log());
+    assert!(a1.log().contains("left running by an earlier daemon"), "{}", a1.log());
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn hup_with_a_changed_ha_cf_reloads_in_place_and_keeps_what_runs() {
         let client = UnixStream::connect(node.place.join("run/control"));
         assert!(parameters(client.unwrap()).contains(r#""deadtime":"3""#));
         assert!(
-            node.log().contains("new in the files: deadtime: 2 s runs, the file says 3 s"),
+            node.log().contains("configuration: changed: deadtime: 2 s runs, the file says 3 s"),
             "{}",
             node.log()
         );
@@ -369,7 +369,9 @@ fn hup_with_a_changed_ha_cf_reloads_in_place_and_keeps_what_runs() {
     until("it is refused", || a1.log().contains("the old one stays"));
     change(&a1, "deadtime soon", "deadtime 3");
     change(&a1, "a1 service", "a2 service");
-    until("what needs a restart is said", || a1.log().contains("a restart is needed for: group"));
+    until("what needs a restart is said", || {
+        a1.log().contains("configuration: this change needs a restart of the daemon: group")
+    });
     assert_eq!(generation(&a1), born);
     assert!(a1.is_well() && a2.is_well());
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
@@ -418,7 +420,7 @@ fn hup_changes_clients_links_and_logs() {
     assert!(!is_free(), "the new life listens on its new link");
     change(&a1.place.join("log").display().to_string(), &other.display().to_string());
     until("the new log is used", || {
-        fs::read_to_string(&other).is_ok_and(|text| text.contains("going on with"))
+        fs::read_to_string(&other).is_ok_and(|text| text.contains("still holding"))
     });
     let old = a1.log();
 
@@ -549,7 +551,10 @@ fn who_may_look_and_who_may_change() {
     let socket = a1.place.join("run/control");
     assert_eq!(socket.metadata().unwrap().mode() & 0o777, 0o660);
     let Some((code, text)) = said(NOBODY, &["status"]) else { return };
-    assert!(code == Some(4) && text.contains("is for root and the group haclient"), "{code:?}: {text}");
+    assert!(
+        code == Some(4) && text.contains("is only for root and members of the group haclient"),
+        "{code:?}: {text}"
+    );
     // By heartbeat's name, with heartbeat's text.
     let name = cluster.path().join("cl_status");
     std::os::unix::fs::symlink(&program, &name).unwrap();
@@ -570,7 +575,7 @@ fn who_may_look_and_who_may_change() {
     assert!(code == Some(1) && text.is_empty(), "alone, it is not well: {code:?}: {text}");
     for words in [&["standby"][..], &["takeover", "local"], &["stop"]] {
         let (code, text) = said(GROUP, words).unwrap();
-        assert!(code == Some(4) && text.contains("only root may change"), "{words:?}: {code:?}: {text}");
+        assert!(code == Some(4) && text.contains("only root may give orders"), "{words:?}: {code:?}: {text}");
     }
     let modes = ["hb_uuid", "hb_generation", "locum_generations"]
         .map(|name| a1.place.join("state").join(name).metadata().unwrap().mode() & 0o777);
@@ -646,7 +651,7 @@ fn a_daemon_that_lacks_something_says_what() {
         (output.status.code() == Some(1)).then(|| text.lines().last().unwrap().to_owned())
     };
     let said: Vec<String> = (10..100).map_while(last_words).collect();
-    assert!(said.iter().any(|line| line.starts_with("locum: the heart cannot begin: ")), "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("locum: the heart cannot be started: ")), "{said:#?}");
     assert!(said.iter().all(|line| !line.starts_with("locum: Too many open files")), "{said:#?}");
 }
 

@@ -119,7 +119,7 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     assert_eq!((code, errors), (0, text));
     let ha_cf = a1.place.join("etc/ha.cf");
     // USR1: everything goes to the log; USR2: only what was asked for at the start. Neither ends the daemon.
-    for (signal, text) in [("USR1", "debugging included"), ("USR2", "what was asked for at the start")] {
+    for (signal, text) in [("USR1", "with debug lines"), ("USR2", "the levels that were set at the start")] {
         let kill = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
         assert!(kill.success());
         until("it is heard", || a1.log().contains(text));
@@ -412,7 +412,7 @@ fn scripts_speak_through_the_fifo_and_are_spoken_to() {
     write_fifo(&a1, b"###\n18:(0)t=ask_resources,15:(0)rsc_hold=all,10:(0)info=me,%%%\n");
     until("it moves", || a1.status().is_some_and(|status| status["groups"][0]["owner"] == "a2"));
     until("both are well", || a1.is_well() && a2.is_well());
-    assert!(a1.log().contains("pieces of what local scripts wrote to the FIFO"), "{}", a1.log());
+    assert!(a1.log().contains("invalid pieces of input from local scripts"), "{}", a1.log());
     assert!(a1.log().contains("message [resource] of a local script refused"), "{}", a1.log());
 
     write_fifo(&a1, b">>>\nt=hb_takeover\nrsc_hold=all\n<<<\n");
@@ -483,7 +483,7 @@ fn resource_manager_lists_asks_starts_and_stops() {
     assert_eq!(out(&["givegroup", "third"]), "");
     assert_eq!(calls(), "fourth a b stop\nthird stop\n");
     let (code, _, errors) = rm(&["takegroup", "nosuch"]);
-    assert!(code == 1 && errors.contains("its groups are: service third"), "{errors}");
+    assert!(code == 1 && errors.contains("its groups are service third"), "{errors}");
 
     // If a start fails, everything started before is stopped again.
     fs::write(a1.place.join("stubborn.fourth.start"), "").unwrap();

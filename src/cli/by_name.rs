@@ -97,7 +97,7 @@ fn surroundings(words: Vec<OsString>) -> Result<(CommonOptions, Vec<String>), St
     let mut rest = Vec::new();
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let word = word.into_string().map_err(|word| format!("{} is no text", word.display()))?;
+        let word = word.into_string().map_err(|word| format!("{} is not valid UTF-8", word.display()))?;
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (word.as_str(), None),
@@ -112,7 +112,7 @@ fn surroundings(words: Vec<OsString>) -> Result<(CommonOptions, Vec<String>), St
                 rest.extend(
                     texts
                         .collect::<Result<Vec<_>, _>>()
-                        .map_err(|word| format!("{} is no text", word.display()))?,
+                        .map_err(|word| format!("{} is not valid UTF-8", word.display()))?,
                 );
                 break;
             }
@@ -164,10 +164,10 @@ impl ParsedWords {
 /// The options of `locum links`.
 #[derive(Clone, Debug, Args)]
 pub struct LinksOptions {
-    /// Where the links are made
+    /// Directory for the links
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Which commands [default: all]
+    /// Names of the links [default: all]
     #[arg(value_name = "NAME", value_parser = known_name)]
     pub names: Vec<String>,
 }
@@ -175,7 +175,7 @@ pub struct LinksOptions {
 fn known_name(text: &str) -> Result<String, String> {
     match CommandName::ALL.iter().find(|(name, _)| *name == text) {
         Some((name, _)) => Ok((*name).to_owned()),
-        None => Err(format!("the names are {}", CommandName::ALL.map(|(name, _)| name).join(" "))),
+        None => Err(format!("the possible names are {}", CommandName::ALL.map(|(name, _)| name).join(" "))),
     }
 }
 
@@ -185,7 +185,7 @@ fn known_name(text: &str) -> Result<String, String> {
 /// # Errors
 /// If the path of this program cannot be found.
 pub fn links(options: &LinksOptions) -> anyhow::Result<ExitCode> {
-    let program = std::env::current_exe().context("this program's own place is unknown")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let all = CommandName::ALL.map(|(name, _)| name.to_owned());
     let names = if options.names.is_empty() { &all[..] } else { &options.names };
     let mut bad = false;
@@ -218,7 +218,7 @@ fn link(program: &Path, path: &Path) -> Result<(), String> {
                 .and_then(|()| symlink(program, path))
                 .map_err(|error| error.to_string())
         }
-        _ => Err("something else lies there: move it away first, or keep it".to_owned()),
+        _ => Err("the file exists and is not a link of Locum: move it away first, or keep it".to_owned()),
     }
 }
 

@@ -26,13 +26,13 @@ use crate::{
 /// The options of `locum check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckCommandOptions {
-    /// Check as this node of the cluster, instead of the one named like this host
+    /// Check as this node [default: the node with this host's name]
     #[arg(long = "as", value_name = "NODE")]
     pub node: Option<String>,
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
-    /// As `locum run --prefer-scripts`: scripts take the place of the native stand-ins
+    /// Prefer scripts to Locum's built-in agents, as `locum run --prefer-scripts` does
     #[arg(long)]
     pub prefer_scripts: bool,
 }
@@ -54,8 +54,9 @@ pub fn run(common: &CommonOptions, options: &CheckCommandOptions) -> anyhow::Res
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
     if ConfigDialect::of(&dir).is_none() {
-        let text = "locum.toml lies beside it, and `locum run` cannot know which of them counts";
-        let cure = "take one of them away, or start the daemon with --dialect r1 or --dialect native";
+        let text =
+            "both ha.cf and locum.toml are in this directory, so `locum run` cannot choose between them";
+        let cure = "remove one of them, or start the daemon with --dialect r1 (ha.cf) or --dialect native (locum.toml)";
         checked.diags.push(Diag::new(Severity::Error, FileName::HaCf, text).cure(cure).about_host());
     }
     // As `locum run` does: a daemon starts although only the host lacks something, because that may come later.
@@ -152,7 +153,7 @@ impl<'a> CheckedFiles<'a> {
             texts: names.map(|name| (name, files.text(name))).into(),
             explained: &checked.explained,
             diags: &checked.diags,
-            good: "a daemon would start here as",
+            good: "configuration OK: a daemon would start here as",
             starts,
         }
     }
@@ -164,7 +165,7 @@ impl<'a> CheckedFiles<'a> {
             texts: vec![(FileName::LocumToml, files.text())],
             explained: &checked.explained,
             diags: &checked.diags,
-            good: "nothing is wrong with the configuration as",
+            good: "configuration OK for",
             starts,
         }
     }
@@ -228,13 +229,17 @@ fn summary(subject: &CheckedFiles<'_>, verdict: CheckVerdict) -> String {
     let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let node = locum_core::model::note::Escaped(subject.node.as_bytes());
     let verdict = match verdict {
-        CheckVerdict::Good => format!("good: {} {node}", subject.good),
+        CheckVerdict::Good => format!("{} {node}", subject.good),
         CheckVerdict::NotAllHere => {
             format!(
-                "the files are good, and a daemon would start here as {node}, but what is marked as an error cannot run here"
+                "configuration OK for {node} and a daemon would start, but everything marked as an error cannot run \
+                 on this host"
             )
         }
-        CheckVerdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
+        CheckVerdict::NotHere => format!(
+            "the files are correct, but a daemon would not start on this host as \
+                                          {node}"
+        ),
         CheckVerdict::Wrong => "the files are wrong".to_owned(),
     };
     if counts.is_empty() { format!("{verdict}\n") } else { format!("{verdict}; {counts}\n") }

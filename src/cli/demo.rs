@@ -50,13 +50,13 @@ const NOTHING: Duration = Duration::from_millis(5);
 /// The options of `locum demo`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct DemoOptions {
-    /// Nothing happens by itself: keys cut the power, pull cables, freeze, move
+    /// Control the demo with keys: cut the power, pull cables, freeze a daemon, move the service
     #[arg(long)]
     pub hands_on: bool,
-    /// The article's own pace (deadtime 10 s), or one for the impatient (deadtime 1 s)
+    /// Timing of the cluster: as in the article, or quick
     #[arg(long, value_enum, default_value = "quick")]
     pub pace: PaceName,
-    /// Plain lines instead of the picture
+    /// Print plain lines instead of the picture
     #[arg(long, conflicts_with = "hands_on")]
     pub plain: bool,
 }
@@ -64,9 +64,9 @@ pub struct DemoOptions {
 /// The paces by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PaceName {
-    /// keepalive 2 s, deadtime 10 s
+    /// Keepalive 2 s, deadtime 10 s
     Article,
-    /// keepalive 100 ms, deadtime 1 s
+    /// Keepalive 100 ms, deadtime 1 s
     Quick,
 }
 
@@ -88,10 +88,10 @@ fn show(options: &DemoOptions) -> anyhow::Result<ExitCode> {
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal() && !options.plain;
     let (columns, rows) = picture::SIZE;
     if options.hands_on && !(terminal && fits()) {
-        bail!("--hands-on needs a terminal of {columns} x {rows}");
+        bail!("--hands-on needs a terminal of at least {columns} x {rows}");
     }
     if terminal && !fits() {
-        outln!("(the picture needs a terminal of {columns} x {rows}; so here are plain lines)");
+        outln!("(plain lines, because the picture needs a terminal of at least {columns} x {rows})");
     }
     let testbed = DemoTestbed::build(pace)?;
     let screen = if terminal && fits() { Screen::Picture(ratatui::init()) } else { Screen::Lines };
@@ -114,7 +114,7 @@ fn show(options: &DemoOptions) -> anyhow::Result<ExitCode> {
         Err(error) if error.is::<Quit>() => return Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => {
             for node in NODES {
-                errln!("the last words of the daemon of {node}:\n{}", play.testbed.last_words(node));
+                errln!("last log lines of the daemon of {node}:\n{}", play.testbed.last_words(node));
             }
             return Err(error);
         }
@@ -180,7 +180,7 @@ impl Play {
         let from = self.act("the serial cable is pulled", |testbed| testbed.cut(SERIAL, true))?;
         self.wait(self.pace.deadtime + CALM)?;
         self.must_own(one, "a pulled serial cable")?;
-        self.measure("serial cable pulled", from, "one lost link is no death")?;
+        self.measure("serial cable pulled", from, "a lost link moves nothing")?;
         self.act("the serial cable is put back", |testbed| testbed.cut(SERIAL, false))?;
         self.wait(CALM / 2)?;
 
@@ -211,7 +211,7 @@ impl Play {
         self.show_files()?;
         self.open()?;
         self.ready = true;
-        self.say("it is yours: see the keys below");
+        self.say("ready: use the keys below");
         let mut told = Moment::now();
         loop {
             if let Some(key) = self.turn()? {
@@ -307,12 +307,14 @@ impl Play {
                 }
                 if link == LAN && pulled {
                     self.say("  nothing moves: the crossover still beats, so no node is dead");
-                    self.say("  the cure: a `ping` node and `respawn … ipfail` in ha.cf; now: m moves it");
+                    self.say(
+                        "   cure: a `ping` node and `respawn … ipfail` in ha.cf; for now, move it with m",
+                    );
                 }
             }
             'm' => {
                 let Some(node) = self.testbed.owner() else {
-                    self.say("nobody owns the service alone: nothing to move");
+                    self.say("no single node owns the service: nothing to move");
                     return Ok(());
                 };
                 self.say(&format!("{node}: locum standby"));
@@ -415,7 +417,7 @@ impl Play {
         let end = Moment::now() + limit;
         while !reached(&self.testbed) {
             if end.remaining().is_zero() {
-                bail!("{what} did not come within {}", seconds(limit));
+                bail!("{what}: nothing happened within {}", seconds(limit));
             }
             self.turn()?;
         }
@@ -465,11 +467,11 @@ impl Play {
             strip: testbed.rack.look(|record| picture::recent_strip(&record.pages, now)).unwrap_or_default(),
             news: self.news.clone(),
             keys: if self.hands_on && !self.ready {
-                " q quit   (the other keys do nothing yet: a moment)".into()
+                " q quit   (the other keys do not work yet)".into()
             } else if self.hands_on {
                 " 1 2 power   f freeze   l LAN   c crossover   s serial   m move   q quit".into()
             } else {
-                " q quit   (with --hands-on the keys are yours)".into()
+                " q quit   (control it by keys with --hands-on)".into()
             },
         }
     }

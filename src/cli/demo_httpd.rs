@@ -44,7 +44,7 @@ enum Operation {
     Start,
     Stop,
     Status,
-    /// What `start` starts.
+    /// Serve in the foreground, as `start` does in the background.
     Serve,
 }
 
@@ -64,7 +64,7 @@ fn start() -> anyhow::Result<ExitCode> {
     if running().is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let program = std::env::current_exe().context("find this program")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let mut server = Command::new(program);
     // In a process group of its own, so that the server survives the end of the script's.
     server.args([COMMAND, "serve"]).process_group(0);

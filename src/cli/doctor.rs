@@ -47,19 +47,19 @@ use crate::{
 /// The options of `locum doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorOptions {
-    /// How late the heart is at a tick of 10 ms
+    /// Measure how late the heart is at a tick of 10 ms
     #[arg(long, required = true)]
     pub heart: bool,
-    /// How long each measurement takes
+    /// Duration of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
     /// Measure a second time under load: a busy loop and a thread that allocates memory per core, and a fork storm
     #[arg(long)]
     pub load: bool,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Be the load, until killed
+    /// Make load until killed (used internally)
     #[arg(long, hide = true)]
     pub be_load: bool,
 }
@@ -102,8 +102,8 @@ pub fn run(common: &CommonOptions, options: DoctorOptions) -> anyhow::Result<Exi
         Err(ClientFault::NotRunning(_)) => match TemporaryHearts::start() {
             Ok(own) => MeasuredHeart::Own(Box::new(own)),
             Err(error) => {
-                errln!("locum: no daemon runs here, and a heart of our own cannot be started: {error:#}");
-                errln!("locum: it needs network namespaces: try as root, or outside of this container");
+                errln!("locum: no daemon runs here, and a temporary heart cannot be started: {error:#}");
+                errln!("locum: it needs network namespaces: run as root, or outside of this container");
                 return Ok(ExitCode::from(CANNOT));
             }
         },
@@ -157,8 +157,8 @@ fn measure(subject: &mut MeasuredHeart, seconds: u32) -> Result<(LatenessRun, He
 
 fn print(findings: &HeartMeasurements) {
     match &findings.realtime_refused {
-        None => outln!("real-time rights: the heart has them"),
-        Some(why) => outln!("real-time rights are MISSING: {why}"),
+        None => outln!("real-time rights: granted"),
+        Some(why) => outln!("real-time rights: MISSING: {why}"),
     }
     match &findings.lock_refused {
         None => outln!("memory: locked"),
@@ -167,14 +167,16 @@ fn print(findings: &HeartMeasurements) {
     match findings.heart {
         "daemon" => outln!("measured in the running daemon"),
         _ => {
-            outln!("measured in a heart of our own, with links, timers, an address and a peer in namespaces")
+            outln!(
+                "measured in a temporary heart with links, timers, an address and a peer, in network namespaces"
+            )
         }
     }
     outln!();
     outln!("lateness of a 10 ms tick      ticks       p50       p99       max   stolen by a hypervisor");
     row("idle", &findings.idle);
     if let Some(load) = &findings.load {
-        row("busy loop per core, forks", load);
+        row("busy cores and forks", load);
     }
 }
 
@@ -250,7 +252,7 @@ const HARESOURCES: &[u8] = b"clustnode1 172.23.2.14\n";
 impl TemporaryHearts {
     fn start() -> anyhow::Result<Self> {
         if !namespace::may_enter_new() {
-            namespace::become_root_of_user_namespace().context("no user namespace")?;
+            namespace::become_root_of_user_namespace().context("cannot make a user namespace")?;
         }
         let networks = [fresh_network()?, fresh_network()?];
         for (cable, network) in [("eth0", "172.23.2"), ("eth1", "10.1.0")] {
@@ -320,7 +322,7 @@ fn aside<T: Send>(body: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Re
 fn fresh_network() -> anyhow::Result<OwnedFd> {
     aside(|| {
         namespace::enter_new(NewNamespaces { network: true, ..NewNamespaces::default() })
-            .context("no network namespace")?;
+            .context("cannot make a network namespace")?;
         Ok(namespace::network()?)
     })
 }
@@ -374,7 +376,7 @@ struct LoadProcess(Child);
 
 impl LoadProcess {
     fn start() -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("where this program lies")?;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
         let child = Command::new(program)
             .args(["doctor", "--heart", "--be-load"])
             .stdin(Stdio::piped())

@@ -26,14 +26,14 @@ use crate::{cli::CommonOptions, files::NativeFiles};
 /// The subjects that `locum explain` knows.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ExplainCommand {
-    /// All times of locum.toml: they follow from its pace
+    /// Print all times of the cluster, which follow from the pace of locum.toml
     Timing(TimingOptions),
 }
 
 /// The options of `locum explain timing`.
 #[derive(Clone, Debug, Args)]
 pub struct TimingOptions {
-    /// For this pace instead of the configuration's, such as 300ms
+    /// Use this pace instead of the configured one, such as 300ms
     #[arg(long, value_parser = locum_toml::pace)]
     pub pace: Option<Duration>,
     /// Print everything as one JSON object
@@ -63,14 +63,14 @@ pub fn run(common: &CommonOptions, command: &ExplainCommand) -> anyhow::Result<E
             match checked.file.draft.filter(|_| !wrong) {
                 Some(plan) => Some(plan),
                 None => {
-                    errln!("locum: the configuration is wrong: see `locum check`");
+                    errln!("locum: the configuration is wrong: run `locum check` to see the errors");
                     return Ok(ExitCode::from(2));
                 }
             }
         }
         None if common.config.is_some() && options.pace.is_none() => {
             bail!(
-                "there is no locum.toml in {}: give a pace, `locum explain timing --pace 1s`",
+                "there is no locum.toml in {}: give a pace, such as `locum explain timing --pace 1s`",
                 dir.display()
             )
         }
@@ -122,9 +122,10 @@ fn page(
         }
     }
     if !bounds.is_empty() {
-        page += "\nafter its owner's death each group runs again within: takeover + the start limits of its resources\n";
+        page += "\nafter its owner dies, a group is claimed within `takeover` and then started. The sum with its \
+                 start limits:\n";
         if has_families {
-            page += "and where it stays together with others: takeover + family + the start limits of its resources\n";
+            page += "(a group that stays together with others: plus `family`)\n";
         }
         page.push('\n');
         for (group, bound) in bounds {

@@ -28,22 +28,22 @@ const NO_PERMISSION: u8 = 4;
 /// The options of `locum gate`.
 #[derive(Clone, Debug, Args)]
 pub struct GateCommandOptions {
-    /// List all gates, and which engines this machine allows (also without this option)
+    /// List all gates and the backends that work here (the default)
     #[arg(long, conflicts_with = "remove")]
     list: bool,
-    /// Remove them, all or those chosen, and before each the addresses of Locum that it shuts, where it shuts them
+    /// Remove all or the chosen gates, and before them the addresses of Locum that they shut
     #[arg(long)]
     remove: bool,
-    /// Remove the gates alone: their addresses answer from then on, also while another node answers for them
+    /// Remove only the gates and keep the addresses: these answer at once, even if another node answers for them, too
     #[arg(long, requires = "remove")]
     keep_addresses: bool,
-    /// Only those of this cluster
+    /// Only gates of this cluster
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Only that of this group
+    /// Only the gate of this group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -66,7 +66,7 @@ pub fn run(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resu
         if refused != Some(io::ErrorKind::PermissionDenied) {
             return Err(error);
         }
-        errln!("locum: {error:#}: only root sees and removes gates");
+        errln!("locum: {error:#}: run as root to list or remove gates");
         Ok(ExitCode::from(NO_PERMISSION))
     })
 }
@@ -81,7 +81,7 @@ fn list(options: &GateCommandOptions) -> anyhow::Result<ExitCode> {
             json!({
                 "gates": gates.iter().map(to_json).collect::<Vec<_>>(),
                 "arp_filters": filters.iter().map(filter_json).collect::<Vec<_>>(),
-                "engines": backends_json(&probe),
+                "backends": backends_json(&probe),
             })
         );
         return Ok(ExitCode::SUCCESS);
@@ -90,20 +90,20 @@ fn list(options: &GateCommandOptions) -> anyhow::Result<ExitCode> {
         outln!("{}", line(gate));
     }
     if gates.is_empty() {
-        outln!("no gate stands here");
+        outln!("no gates here");
     }
-    for judge in idle_packet_filters(options)? {
+    for filter in idle_packet_filters(options)? {
         outln!(
-            "cluster {}: ready on {}, and no group has a gate: it stops nobody",
-            TerminalSafe(&judge.name.cluster()),
-            interfaces(&judge.interfaces).join(" ")
+            "cluster {}: packet filter on {}, without any gate: it drops no packets",
+            TerminalSafe(&filter.name.cluster()),
+            interfaces(&filter.interfaces).join(" ")
         );
     }
     for filter in &filters {
         outln!("{}", filter_line(filter));
     }
     for (name, missing) in [("bpf", probe.bpf.map(drop)), ("nft", probe.nft)] {
-        outln!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
+        outln!("backend {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,7 +118,7 @@ fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resul
     let filters = filters(options)?;
     anyhow::ensure!(
         !(named && gates.is_empty() && idle.is_empty() && (filters.is_empty() || options.group.is_some())),
-        "there is no such gate; `locum gate` lists all"
+        "there is no such gate: run `locum gate` to list all"
     );
     if !options.keep_addresses {
         gates.iter().try_for_each(shut)?;
@@ -132,7 +132,7 @@ fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resul
             let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
             if !address.marked {
                 if !options.json {
-                    outln!("left: {there}: Locum did not put it there; it answers without the gate");
+                    outln!("kept: {there}: not added by Locum; it answers now, without the gate");
                 }
                 left.push(there);
                 continue;
@@ -157,12 +157,9 @@ fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resul
             removed.push(gate);
         }
     }
-    for judge in idle {
-        if gate::remove_packet_filter(&judge)? && !options.json {
-            outln!(
-                "removed: what was ready for the gates of cluster {}",
-                TerminalSafe(&judge.name.cluster())
-            );
+    for filter in idle {
+        if gate::remove_packet_filter(&filter)? && !options.json {
+            outln!("removed: packet filter of cluster {}", TerminalSafe(&filter.name.cluster()));
         }
     }
     // The filters after the gates: without its filter an address without a gate would answer, on other interfaces as
@@ -180,7 +177,7 @@ fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resul
             })
         );
     } else if removed.is_empty() {
-        outln!("no gate stands here");
+        outln!("no gates here");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -189,8 +186,8 @@ fn remove(common: &CommonOptions, options: &GateCommandOptions) -> anyhow::Resul
 fn shut(gate: &ListedGate) -> anyhow::Result<()> {
     let Some(millis) = open_millis(gate).filter(|millis| *millis > 0) else { return Ok(()) };
     anyhow::bail!(
-        "the gate of group {} is open for {millis} ms yet: a daemon renews it (with another --run?), or has ended a moment \
-         ago; nothing was removed. Try again when it is shut",
+        "the gate of group {} is still open for {millis} ms: a daemon renews it (with another --run?) or has just \
+         ended. Nothing was removed: stop that daemon and try again",
         TerminalSafe(&gate.name.group())
     )
 }
@@ -225,11 +222,11 @@ fn idle_packet_filters(options: &GateCommandOptions) -> anyhow::Result<Vec<Liste
     if options.group.is_some() {
         return Ok(Vec::new());
     }
-    let mut judges = gate::packet_filters(gate::find_bpffs()?)?;
-    judges.retain(|judge| {
-        judge.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| judge.name.is_of(cluster))
+    let mut filters = gate::packet_filters(gate::find_bpffs()?)?;
+    filters.retain(|filter| {
+        filter.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| filter.name.is_of(cluster))
     });
-    Ok(judges)
+    Ok(filters)
 }
 
 /// The ARP filters of the chosen clusters.
@@ -262,7 +259,7 @@ fn remove_filter(
 
 fn filter_line(filter: &ListedArpFilter) -> String {
     format!(
-        "cluster {}: ARP filter by {}, {} addresses: each is answered for on its own interface alone",
+        "cluster {}: ARP filter by {}, {} addresses: only the own interface of each answers for it",
         TerminalSafe(&filter.name.cluster()),
         filter.backend,
         filter.own_interfaces.len()
@@ -276,7 +273,7 @@ fn filter_json(filter: &ListedArpFilter) -> Value {
         .map(|(ip, home)| json!({ "address": ip, "interface": home.map(interface) }));
     json!({
         "cluster": filter.name.cluster(),
-        "engine": filter.backend.to_string(),
+        "backend": filter.backend.to_string(),
         "addresses": homes.collect::<Vec<_>>(),
     })
 }
@@ -314,7 +311,7 @@ fn to_json(gate: &ListedGate) -> Value {
     json!({
         "cluster": gate.name.cluster(),
         "group": gate.name.group(),
-        "engine": gate.backend.to_string(),
+        "backend": gate.backend.to_string(),
         "open_ms": open_millis(gate),
         "addresses": gate.addresses,
         "interfaces": interfaces(&gate.interfaces),

@@ -22,13 +22,13 @@ use crate::{
 /// The options of `locum import`.
 #[derive(Clone, Debug, Args)]
 pub struct ImportOptions {
-    /// The directory of ha.cf and haresources
+    /// Directory of ha.cf and haresources
     #[arg(long, value_name = "DIR", default_value = "/etc/ha.d")]
     pub from: PathBuf,
-    /// As this node of the cluster, instead of the one named like this host
+    /// Convert as this node [default: the node with this host's name]
     #[arg(long = "as", value_name = "NODE")]
     pub node: Option<String>,
-    /// Print the file instead of writing it
+    /// Print locum.toml instead of writing it
     #[arg(long)]
     pub print: bool,
 }
@@ -56,14 +56,14 @@ pub fn run(common: &CommonOptions, options: &ImportOptions) -> anyhow::Result<Ex
         let path = common.native_dir().join(NATIVE);
         init::write(&path, &imported.text)?;
         outln!(
-            "{} is written; {} things mean something else: look for CHANGED.",
+            "{} is written. {} settings have a new meaning: look for CHANGED in it.",
             path.display(),
             imported.changes.len()
         );
-        outln!("Then: `locum keygen`, the same two files on all nodes, `locum check`.");
+        outln!("Next: run `locum keygen`, copy both files to all nodes, run `locum check` on each.");
     }
     for open in &imported.open {
-        errln!("locum: to be decided: {open}");
+        errln!("locum: decision needed: {open}");
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

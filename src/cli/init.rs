@@ -28,22 +28,22 @@ use crate::{
 /// The options of `locum init`: answers given in advance.
 #[derive(Clone, Debug, Args)]
 pub struct InitOptions {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// A node and its addresses, one for each link, the same order for all: web1=10.0.0.1,10.1.0.1; once for each node
+    /// A node and its address on each link, such as web1=10.0.0.1,10.1.0.1; repeat for each node, links in the same order
     #[arg(long = "node", value_name = "NAME=ADDRESS,…")]
     pub nodes: Vec<String>,
-    /// The machine that votes and runs nothing: third=10.9.0.1; `none` for none
+    /// The witness, which votes and runs no groups, such as third=10.9.0.1; `none` for none
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub witness: Option<String>,
-    /// How soon a silent node has lost its groups [default: 1s]
+    /// The pace: after this time a silent node has lost its groups [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub pace: Option<String>,
-    /// The name of the first group [default: service]
+    /// Name of the first group [default: service]
     #[arg(long, value_name = "NAME")]
     pub group: Option<String>,
-    /// A resource of the first group, as in haresources: 10.0.0.100/24, nginx; in the order of their start
+    /// A resource of the first group, such as 10.0.0.100/24 or nginx; repeat in start order
     #[arg(long = "resource", value_name = "RESOURCE")]
     pub resources: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub fn run(common: &CommonOptions, options: InitOptions) -> anyhow::Result<ExitC
 
 fn refuse_to_overwrite(path: &Path) -> anyhow::Result<()> {
     match path.exists() {
-        true => bail!("{} is there already: edit it, or take it away first", path.display()),
+        true => bail!("{} exists already: edit it, or remove it first", path.display()),
         false => Ok(()),
     }
 }
@@ -80,11 +80,11 @@ fn make(common: &CommonOptions, options: &InitOptions) -> anyhow::Result<ExitCod
         errln!("{}", draw(diag, dir, Some(text.as_bytes()), false));
     }
     if checked.plan.is_none() {
-        bail!("nothing is written: with these answers the file would be wrong");
+        bail!("nothing was written: with these answers locum.toml would be wrong (see the errors above)");
     }
     write(&path, &text)?;
     outln!(
-        "{} is written. Next: `locum keygen`, the same two files on all nodes, `locum check`.",
+        "{} is written. Next: run `locum keygen`, copy both files to all nodes, run `locum check` on each.",
         path.display()
     );
     Ok(ExitCode::SUCCESS)
@@ -96,14 +96,14 @@ fn make(common: &CommonOptions, options: &InitOptions) -> anyhow::Result<ExitCod
 /// If the file exists or cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        fs::create_dir_all(dir).with_context(|| format!("{} cannot be created", dir.display()))?;
     }
     let made = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     let mut file = made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("{} is there already: edit it, or take it away first", path.display())
+            anyhow::anyhow!("{} exists already: edit it, or remove it first", path.display())
         }
-        _ => anyhow::Error::new(error).context(format!("{} cannot be made", path.display())),
+        _ => anyhow::Error::new(error).context(format!("{} cannot be created", path.display())),
     })?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.with_context(|| format!("{} cannot be written", path.display()))
@@ -112,7 +112,7 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 /// The node as which the new file is checked; any member will do.
 fn a_member(options: &InitOptions) -> anyhow::Result<String> {
     let first =
-        options.nodes.first().context("there is no node: give `--node NAME=ADDRESS,ADDRESS` for each")?;
+        options.nodes.first().context("no node is given: add `--node NAME=ADDRESS,ADDRESS` for each node")?;
     Ok(first.split('=').next().unwrap_or_default().to_lowercase())
 }
 
@@ -129,7 +129,10 @@ fn ask(
         output.flush()?;
         let mut answer = String::new();
         if input.read_line(&mut answer)? == 0 {
-            bail!("the questions were not answered");
+            bail!(
+                "the questions were not answered: run it on a terminal, or give all answers as options (see \
+                   `locum init --help`)"
+            );
         }
         let answer = answer.trim();
         Ok(if answer.is_empty() { default.into() } else { answer.into() })
@@ -138,12 +141,18 @@ fn ask(
         options.cluster = Some(question("Name of the cluster", "cluster")?);
     }
     if options.nodes.is_empty() {
-        let addresses = question(&format!("Addresses of {host}, one for each network, best two"), "")?;
+        let addresses = question(
+            &format!(
+                "Addresses of {host}, one per network, at least two if possible, \
+                                           separated by commas"
+            ),
+            "",
+        )?;
         options.nodes.push(format!("{}={addresses}", host.to_lowercase()));
         loop {
             let more = options.nodes.len() >= 2;
-            let end = if more { ", empty for no more" } else { "" };
-            let name = question(&format!("Name of another node, as `uname -n` prints it there{end}"), "")?;
+            let end = if more { ", empty if there are no more" } else { "" };
+            let name = question(&format!("Name of another node, as printed there by `uname -n`{end}"), "")?;
             if name.is_empty() && more {
                 break;
             }
@@ -154,17 +163,20 @@ fn ask(
         }
     }
     if options.witness.is_none() && options.nodes.len().is_multiple_of(2) {
-        let address = question("Address of a third machine that votes and runs nothing, empty for none", "")?;
+        let address = question(
+            "Address of a witness (a third machine that votes and runs no groups), empty for none",
+            "",
+        )?;
         options.witness = Some(if address.is_empty() { "none".into() } else { format!("witness={address}") });
     }
     if options.pace.is_none() {
-        options.pace = Some(question("How soon has a silent node lost its groups", "1s")?);
+        options.pace = Some(question("Pace: after which time has a silent node lost its groups", "1s")?);
     }
     if options.resources.is_empty() {
         let address = question("Service address, such as 10.0.0.100/24", "")?;
         options.resources.extend(Some(address).filter(|address| !address.is_empty()));
         let services =
-            question("Services behind it, systemd units or scripts, in the order of their start", "")?;
+            question("Services that use the address (systemd units or scripts), in start order", "")?;
         options.resources.extend(services.split_whitespace().map(Into::into));
     }
     Ok(options)
@@ -172,10 +184,9 @@ fn ask(
 
 /// The text of the file. Only the form of the answers is checked here; the rest is left to the check.
 fn page(options: &InitOptions) -> anyhow::Result<String> {
-    let mut page = String::from(
-        "# See docs/locum-toml.md for all that can stand here, and `locum check` for what it means.\n",
-    );
-    let cluster = options.cluster.as_deref().context("the cluster has no name: give `--cluster NAME`")?;
+    let mut page =
+        String::from("# All settings: docs/locum-toml.md. `locum check` explains each line of this file.\n");
+    let cluster = options.cluster.as_deref().context("the cluster has no name: add `--cluster NAME`")?;
     page += &format!("cluster = {}\n", quoted(cluster));
     page += &format!("pace = {}\n", quoted(options.pace.as_deref().unwrap_or("1s")));
     for node in &options.nodes {
@@ -209,7 +220,7 @@ fn resource_text(resource: &str) -> String {
 
 fn pair<'a>(text: &'a str, form: &str) -> anyhow::Result<(&'a str, &'a str)> {
     let pair = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
-    pair.with_context(|| format!("`{}` is not of the form `{form}`", text.escape_default()))
+    pair.with_context(|| format!("`{}` does not have the form `{form}`", text.escape_default()))
 }
 
 #[cfg(test)]
@@ -269,12 +280,12 @@ mod tests {
             ..none()
         };
         let wrong = InitOptions { pace: Some("1 day".into()), ..options.clone() };
-        assert!(make(&common, &wrong).unwrap_err().to_string().contains("nothing is written"));
+        assert!(make(&common, &wrong).unwrap_err().to_string().contains("nothing was written"));
         assert!(!dir.path().join("new").exists());
         make(&common, &options).unwrap();
         let text = fs::read(dir.path().join("new/locum.toml")).unwrap();
         assert!(locum_toml::check(&text, "b").plan.is_some());
-        assert!(make(&common, &options).unwrap_err().to_string().contains("is there already"));
+        assert!(make(&common, &options).unwrap_err().to_string().contains("exists already"));
         fs::remove_file(dir.path().join("new/locum.toml")).unwrap();
         for (options, said) in [
             (InitOptions { cluster: None, ..options.clone() }, "give `--cluster NAME`"),

@@ -25,10 +25,10 @@ use crate::{
 /// The options of `locum keygen`.
 #[derive(Clone, Debug, Args)]
 pub struct KeygenOptions {
-    /// The key file [default: the one that locum.toml names, or locum.key, in the configuration directory]
+    /// Key file [default: the one named by locum.toml, else locum.key, in the configuration directory]
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Change the key of a running cluster: `add`, `switch`, `drop`, each followed by a copy to all nodes
+    /// Change the key of a running cluster in three steps; copy the file to all nodes and reload them after each
     #[arg(long, value_name = "STEP")]
     pub roll: Option<RollStep>,
 }
@@ -36,11 +36,11 @@ pub struct KeygenOptions {
 /// A step of rolling the key over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RollStep {
-    /// A new key comes second: it is understood, and the old one signs
+    /// Add a new key: it is accepted, the old one still signs
     Add,
-    /// The second key comes first: it signs, and the old one is understood
+    /// Sign with the new key; the old one is still accepted
     Switch,
-    /// The second key goes
+    /// Remove the old key
     Drop,
 }
 
@@ -56,7 +56,7 @@ pub fn run(common: &CommonOptions, options: &KeygenOptions) -> anyhow::Result<Ex
         None => {
             make(&path, &file(&[new_key()?]))?;
             format!(
-                "{} is written. Copy it to all nodes and witnesses that share it, mode 0600.",
+                "{} is written. Copy it to all nodes, and to witnesses without a key of their own, with mode 0600.",
                 path.display()
             )
         }
@@ -74,13 +74,13 @@ fn default_file(common: &CommonOptions) -> PathBuf {
 
 fn new_key() -> anyhow::Result<Vec<u8>> {
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).context("the system gives no random bytes")?;
+    getrandom::fill(&mut key).context("the system's random number generator failed")?;
     Ok(key.into())
 }
 
 fn file(keys: &[Vec<u8>]) -> String {
     let mut text =
-        String::from("# The first key signs, all are understood. `locum keygen --roll` changes them.\n");
+        String::from("# The first key signs, all are accepted. Change them with `locum keygen --roll`.\n");
     for key in keys {
         for byte in key {
             let _ = write!(text, "{byte:02x}"); // writing into a String cannot fail
@@ -95,10 +95,11 @@ fn make(path: &Path, text: &str) -> anyhow::Result<()> {
     let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
     let mut file = made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => anyhow::anyhow!(
-            "{} is there already: to change the key of a running cluster use `--roll add`, to begin anew remove the file",
+            "{} exists already: to change the key of a running cluster use `locum keygen --roll add`; to begin anew \
+             remove the file",
             path.display()
         ),
-        _ => anyhow::Error::new(error).context(format!("{} cannot be made", path.display())),
+        _ => anyhow::Error::new(error).context(format!("{} cannot be created", path.display())),
     })?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.with_context(|| format!("{} cannot be written", path.display()))
@@ -113,24 +114,24 @@ fn roll(path: &Path, step: RollStep) -> anyhow::Result<String> {
     };
     let keys = keys.all().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
     let (new, next) = match (step, keys.as_slice()) {
-        (RollStep::Add, [old]) => {
-            (vec![old.clone(), new_key()?], "the next step is `locum keygen --roll switch`")
-        }
-        (RollStep::Switch, [old, new]) => {
-            (vec![new.clone(), old.clone()], "the next step is `locum keygen --roll drop`")
-        }
-        (RollStep::Drop, [new, _]) => (vec![new.clone()], "the key is changed"),
+        (RollStep::Add, [old]) => (vec![old.clone(), new_key()?], "run `locum keygen --roll switch`"),
+        (RollStep::Switch, [old, new]) => (vec![new.clone(), old.clone()], "run `locum keygen --roll drop`"),
+        (RollStep::Drop, [new, _]) => (vec![new.clone()], "the roll-over is complete"),
         (RollStep::Add, _) => {
-            bail!("{} has two keys already: the next step is `switch`, or `drop`", path.display())
+            bail!(
+                "{} has two keys already: go on with `locum keygen --roll switch`, or `--roll drop` if that is done",
+                path.display()
+            )
         }
         (RollStep::Switch | RollStep::Drop, _) => {
-            bail!("{} has one key: begin with `--roll add`", path.display())
+            bail!("{} has one key: begin with `locum keygen --roll add`", path.display())
         }
     };
     write_atomically(path, file(&new).as_bytes(), MODE)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(format!(
-        "{} is written. Copy it to all nodes and let their daemons read it again. When all have, {next}.",
+        "{} is written. Copy it to all nodes and reload each daemon (`systemctl reload locum`). After the last one, \
+         {next}.",
         path.display()
     ))
 }
@@ -157,8 +158,13 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         let [old] = <[String; 1]>::try_from(lines(&path)).unwrap();
         assert!(old.len() == 64 && old.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        assert!(step(None).unwrap_err().to_string().contains("is there already"));
-        assert!(step(Some(RollStep::Switch)).unwrap_err().to_string().contains("begin with `--roll add`"));
+        assert!(step(None).unwrap_err().to_string().contains("exists already"));
+        assert!(
+            step(Some(RollStep::Switch))
+                .unwrap_err()
+                .to_string()
+                .contains("begin with `locum keygen --roll add`")
+        );
         step(Some(RollStep::Add)).unwrap();
         let [first, new] = <[String; 2]>::try_from(lines(&path)).unwrap();
         assert!(first == old && new != old);

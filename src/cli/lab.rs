@@ -28,25 +28,25 @@ const PEERS: &str = "target/peers/root";
 /// The subcommands of `locum lab`.
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
-    /// Measure what faults cost the client of a service, with Locum and with its peers
+    /// Measure the client's outage in each fault, with Locum and with its peers
     Bench(bench::LabBenchOptions),
-    /// Measure what a daemon costs while nothing happens
+    /// Measure processor time and memory of idle daemons
     Cost(bench::LabCostOptions),
-    /// Put Locum and the real heartbeat into one cluster, and audit it after every step
+    /// Run Locum and the real heartbeat in one cluster, with an audit after every step
     Mixed(mixed::LabMixedOptions),
-    /// Do what chance chooses to a cluster, and audit it after every step
+    /// Run random faults and orders on a cluster, with an audit after every step
     Cts(mixed::LabCtsOptions),
-    /// Replace two real heartbeats by Locum, node by node, while a client asks the service; and go back
+    /// Replace two real heartbeats by Locum, node by node, while a client uses the service; then go back
     Replace(replace::LabReplaceOptions),
-    /// Freeze the process that renews a gate, and look whether the address falls silent in time
+    /// Freeze the process that renews a gate, and check that the address falls silent in time
     Gate(gate::LabGateOptions),
-    /// Do what ends ownership to a native cluster with a witness, and look for two owners
+    /// Run faults on a native cluster with a witness, and look for two owners
     Native(native::LabNativeOptions),
     /// Run a native cluster on Debian machines under a real systemd: moves, restarts, reloads, a power loss
     Machines(machines::LabMachinesOptions),
-    /// Measure what many groups cost, and how soon all of them run
+    /// Measure the cost of many groups, and the time until all of them run
     Scale(scale::LabScaleOptions),
-    /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
+    /// Run a command as root of a user namespace, so that it may build racks (for tests without root)
     Enter {
         /// The command and its arguments
         #[arg(trailing_var_arg = true, required = true)]
@@ -90,7 +90,7 @@ pub fn without_rack(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode
 
 fn enter(words: &[String]) -> anyhow::Result<ExitCode> {
     locum_lab::enter()?;
-    let (program, arguments) = words.split_first().context("no command")?;
+    let (program, arguments) = words.split_first().context("no command is given")?;
     let error = std::process::Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("run {program}"))
 }
@@ -108,7 +108,7 @@ fn peers_root(given: Option<&Path>, program: &Path) -> anyhow::Result<Option<Pat
 /// Heartbeat changes to a user of its own, which needs real root: in a user namespace this process has a single user.
 fn allow_heartbeat() -> anyhow::Result<()> {
     if !(rustix::process::geteuid().is_root() && has_users()) {
-        bail!("heartbeat can only be measured by root");
+        bail!("heartbeat can only be measured by root: run this command as root");
     }
     Ok(())
 }
@@ -116,7 +116,7 @@ fn allow_heartbeat() -> anyhow::Result<()> {
 /// The error text for a peer that is not there.
 fn absent(peer: &str, root: Option<&Path>) -> String {
     let place = root.map_or("on this host".into(), |root| format!("in {}", root.display()));
-    format!("there is no {peer} {place}; `scripts/peers` fetches the peers without installing them")
+    format!("{peer} is not {place}: fetch the peers with `scripts/peers` (it does not install them)")
 }
 
 /// Whether this process has all users. Within `locum lab enter` there is a single one.

@@ -7,6 +7,7 @@ pub mod demo_httpd;
 pub mod doctor;
 pub mod explain;
 pub mod gate;
+mod help;
 pub mod import;
 pub mod init;
 pub mod keygen;
@@ -24,7 +25,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::{control::fifo, files, observe::socket::ClientFault};
 
@@ -44,58 +45,58 @@ pub struct Cli {
 /// error, it is printed and the exit code is 1.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch the cluster of the 2002 article live, on this machine alone: no installation, no configuration
+    /// Run a live two-node failover demo on this machine, without installation or configuration
     Demo(demo::DemoOptions),
-    /// Say what each line of the configuration means, and everything that is wrong with it
+    /// Check the configuration: explain each line and list every error
     Check(check::CheckCommandOptions),
-    /// Say how things follow: all times from one number
+    /// Explain derived values, such as all times that follow from the pace
     #[command(subcommand)]
     Explain(explain::ExplainCommand),
-    /// Ask a few questions, and write locum.toml
+    /// Create locum.toml by answering a few questions
     Init(init::InitOptions),
-    /// Write locum.toml from ha.cf and haresources
+    /// Convert ha.cf and haresources to locum.toml
     Import(import::ImportOptions),
-    /// Make the key of a native cluster, or change it
+    /// Create the key file of a native cluster, or roll its key over
     Keygen(keygen::KeygenOptions),
-    /// Examine this machine: how punctual is the heart?
+    /// Measure how punctual the heart (the real-time thread) is on this machine
     Doctor(doctor::DoctorOptions),
     /// Run the daemon in the foreground
     Run(run::RunOptions),
-    /// Show nodes, links and groups, and what would happen if a node fell silent
+    /// Show nodes, links and groups, and what would happen if a node failed
     Status(status::StatusOptions),
-    /// Give groups to other nodes, and wait until they run there; a native node takes none until `online`
+    /// Put this node on standby: move its groups away and keep new ones off
     Standby(standby::StandbyOptions),
-    /// End the standby of a native node: take part again
+    /// End the standby of this node: let it run groups again (locum.toml only)
     Online,
-    /// Hand a group of a native cluster over, wherever it is, and wait until it is given
+    /// Move a group to another node (locum.toml only)
     Move(orders::MoveOptions),
-    /// Watch everything, and start, stop and move nothing, in the whole of a native cluster
+    /// Turn maintenance of the whole cluster on or off: start, stop and move nothing (locum.toml only)
     Maintenance(orders::MaintenanceOptions),
-    /// The same for one group of a native cluster
+    /// Freeze a group: do not start, stop or move it (locum.toml only)
     Freeze(orders::FreezeOptions),
-    /// Get groups from the other node, and wait until they run here
+    /// Take groups over from the other node (ha.cf only)
     Takeover(standby::StandbyOptions),
-    /// Leave the cluster gracefully, and wait until the daemon has gone
+    /// Stop the daemon: leave the cluster gracefully
     Stop(stop::StopOptions),
-    /// What groups there are; ask, start and stop them by hand where no daemon runs
+    /// List the groups of haresources; query, start and stop them by hand while no daemon runs
     Resources(resources::ResourcesOptions),
-    /// List the gates that stand in the kernel, or remove what a daemon left there
+    /// List the gates in the kernel, or remove those that a daemon left
     Gate(gate::GateCommandOptions),
-    /// Vote in clusters from a third machine, and run nothing of them
+    /// Run a witness: a third machine that votes and runs no groups
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
-    /// Make links by heartbeat's names (heartbeat, cl_status, hb_standby …) to this program
+    /// Create links with heartbeat's command names (heartbeat, cl_status, hb_standby …) to this program
     Links(by_name::LinksOptions),
-    /// Measure and try on a rack of nodes in namespaces of this machine
+    /// Measure and experiment on a rack: nodes in network namespaces of this machine
     #[command(subcommand)]
     Lab(lab::LabCommand),
     /// The first process of a rack's node
     #[command(name = locum_lab::holder::COMMAND, hide = true)]
     LabNode,
-    /// The process that the lab freezes
+    /// The gate-renewing process that the lab freezes
     #[command(name = locum_lab::gate::COMMAND, hide = true)]
     GateRenewer {
-        /// Its order
+        /// The words of its order
         #[arg(trailing_var_arg = true)]
         words: Vec<String>,
     },
@@ -108,16 +109,16 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonOptions {
-    /// Configuration directory [default: /etc/locum when it holds locum.toml, else /etc/ha.d]
+    /// Configuration directory [default: /etc/locum if it contains locum.toml, else /etc/ha.d]
     #[arg(long, global = true, value_name = "DIR")]
     pub config: Option<PathBuf>,
-    /// State directory: identity and generation [default: /var/lib/heartbeat, or /var/lib/locum with a locum.toml]
+    /// State directory, with identity and ledger [default: /var/lib/locum with locum.toml, else /var/lib/heartbeat]
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Run directory: control socket, pid file, lock [default: /run/locum]
+    /// Run directory, with control socket, pid file and lock [default: /run/locum]
     #[arg(long, global = true, value_name = "DIR")]
     pub run: Option<PathBuf>,
-    /// How much is logged [default: info, or debug when ha.cf has `debug`]
+    /// Log level [default: info, or debug if ha.cf has `debug`]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
 }
@@ -187,13 +188,13 @@ fn is_native(config: &Path) -> bool {
 /// The values of the option `--log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
-    /// What does not work, and worse.
+    /// Log errors and nothing else
     Error,
-    /// And what a person should look at one day.
+    /// Log also conditions that need attention
     Warning,
-    /// And normal life.
+    /// Log also normal events
     Info,
-    /// And everything that helps to find a fault in Locum.
+    /// Log also details for finding a bug in Locum
     Debug,
 }
 
@@ -209,7 +210,8 @@ pub fn main() -> ExitCode {
     if let Some(name) = words.next().as_deref().and_then(by_name::CommandName::called) {
         return name.run(words.collect());
     }
-    let cli = match Cli::try_parse() {
+    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come here, too. If they cannot be printed, there is no other place to report that.

@@ -12,11 +12,11 @@ use crate::observe::socket::{self, ClientFault, ControlClient, MoveGroupOrder, O
 /// The options of `locum move`.
 #[derive(Clone, Debug, Args)]
 pub struct MoveOptions {
-    /// The group
+    /// Name of the group
     pub group: String,
-    /// The node that is to run it; without one, the best
+    /// Target node [default: the best candidate]
     pub node: Option<String>,
-    /// Return as soon as it is begun
+    /// Do not wait until the move is done
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -24,7 +24,7 @@ pub struct MoveOptions {
 /// The argument of `locum maintenance`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct MaintenanceOptions {
-    /// Whether it begins or ends
+    /// Begin (on) or end (off) maintenance
     #[arg(value_enum)]
     pub turn: OnOff,
 }
@@ -32,18 +32,18 @@ pub struct MaintenanceOptions {
 /// The values `on` and `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnOff {
-    /// It begins.
+    /// Begin maintenance: watch, and change nothing
     On,
-    /// It ends.
+    /// End maintenance: manage the groups again
     Off,
 }
 
 /// The options of `locum freeze`.
 #[derive(Clone, Debug, Args)]
 pub struct FreezeOptions {
-    /// The group
+    /// Name of the group
     pub group: String,
-    /// Let it go again
+    /// End the freeze of the group
     #[arg(long)]
     pub off: bool,
 }

@@ -48,7 +48,7 @@ const USAGE: &str = "usage: ResourceManager listkeys machine | allkeys | ourkeys
 /// The options of `locum resources`.
 #[derive(Clone, Debug, Args)]
 pub struct ResourcesOptions {
-    /// One of heartbeat's ResourceManager verbs
+    /// Verb, as of heartbeat's ResourceManager
     #[command(subcommand)]
     pub verb: ResourcesVerb,
 }
@@ -57,38 +57,38 @@ pub struct ResourcesOptions {
 #[derive(Clone, Debug, Subcommand)]
 #[command(rename_all = "lower")]
 pub enum ResourcesVerb {
-    /// The keys of the groups whose preferred node matches a pattern (`.` any character, `*` any number of the one before)
+    /// List the keys of groups that prefer a node (pattern: `.` any character, `*` repeats the one before)
     Listkeys {
-        /// A node's name, or a pattern such as `.*`
+        /// Name of a node, or a pattern such as `.*`
         node: String,
     },
-    /// The keys of all groups
+    /// List the keys of all groups
     Allkeys,
-    /// All resources of the groups that prefer this node, a group a line
+    /// List the resources of the groups that prefer this node, one group per line
     Ourkeys,
-    /// All resources of the other groups, a group a line
+    /// List the resources of the other groups, one group per line
     Otherkeys,
-    /// Whether a resource runs here, as the exit code alone
+    /// Check whether a resource runs here; the answer is the exit code
     Status {
-        /// As written in haresources, or as it could be written there
+        /// Resource, in the form of haresources
         resource: String,
     },
-    /// Start the group of this key, first resource first; only where no daemon runs
+    /// Start a group, first resource first; only while no daemon runs
     Takegroup {
-        /// The first resource of its line
+        /// Key of the group: the first resource of its line
         key: String,
     },
-    /// Stop the group of this key, last resource first; only where no daemon runs
+    /// Stop a group, last resource first; only while no daemon runs
     Givegroup {
-        /// The first resource of its line
+        /// Key of the group: the first resource of its line
         key: String,
     },
-    /// How much of a group runs here: ALL, SOME, NONE
+    /// Print how much of a group runs here: ALL, SOME or NONE
     Statgroup {
-        /// The first resource of its line
+        /// Key of the group: the first resource of its line
         key: String,
     },
-    /// Name every resource that runs here, as none should before the daemon is started
+    /// List every resource that runs here; none should before the daemon starts
     Verifyallidle,
 }
 
@@ -147,7 +147,8 @@ pub fn run(common: &CommonOptions, options: &ResourcesOptions) -> anyhow::Result
         ResourcesVerb::Ourkeys => print_words(&plan, true),
         ResourcesVerb::Otherkeys => print_words(&plan, false),
         ResourcesVerb::Status { resource } => {
-            let id = find(&plan, resource).with_context(|| format!("haresources cannot have {resource}"))?;
+            let id = find(&plan, resource)
+                .with_context(|| format!("{resource} is not a valid resource of haresources"))?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.status_code(id).await);
         }
         ResourcesVerb::Statgroup { key } => {
@@ -203,7 +204,7 @@ fn group(plan: &R1Plan, key: &str) -> anyhow::Result<GroupIndex> {
     let at = plan.groups.iter().position(|group| group.key == key);
     at.map(GroupIndex).with_context(|| {
         let keys: Vec<&str> = plan.groups.iter().map(|group| group.key.as_str()).collect();
-        format!("haresources has no group {key}; its groups are: {}", keys.join(" "))
+        format!("haresources has no group {key}: its groups are {}", keys.join(" "))
     })
 }
 
@@ -218,12 +219,12 @@ impl NodePattern {
             match character {
                 '*' => match parts.last_mut() {
                     Some((_, repeated)) => *repeated = true,
-                    None => bail!("the pattern {text} begins with *: write .* for any node"),
+                    None => bail!("the pattern {text} begins with `*`: write `.*` for any node"),
                 },
                 '.' => parts.push((None, false)),
                 '[' | ']' | '(' | ')' | '|' | '+' | '?' | '{' | '}' | '\\' | '^' | '$' => {
                     bail!(
-                        "{character} in the pattern {text} is not understood: write a node's name, or . and * alone"
+                        "{character} is not supported in the pattern {text}: use a node's name with `.` and `*` only"
                     )
                 }
                 other => parts.push((Some(other.to_ascii_lowercase()), false)),
@@ -263,7 +264,7 @@ fn lock_out_daemons(common: &CommonOptions, why: &str, cure: &str) -> anyhow::Re
     Ok(locks)
 }
 
-/// As [`alone`], but ignores heartbeat itself.
+/// As [`lock_out_daemons`], but ignores heartbeat itself.
 pub(super) fn lock_out_locum(common: &CommonOptions, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
     let mut locks = Vec::new();
@@ -336,7 +337,7 @@ impl AgentRunner {
             Some(addresses) => addresses,
             none => none.insert(
                 StandaloneAddresses::open(self.agents.host_config())
-                    .context("the kernel does not tell its interfaces")?,
+                    .context("cannot read the kernel's interfaces")?,
             ),
         };
         Ok(addresses.run(self.agents.host_config(), id, operation))
@@ -421,7 +422,10 @@ impl AgentRunner {
                 }
                 if tries == STOP_TRIES {
                     // Resources before it in the line may not be stopped while it runs.
-                    bail!("{} cannot be stopped: {outcome}; a person is needed", self.text(id));
+                    bail!(
+                        "{} cannot be stopped: {outcome}; stop it by hand, then run this command again",
+                        self.text(id)
+                    );
                 }
                 tries += 1;
                 sleep(STOP_PAUSE).await;

@@ -19,36 +19,35 @@ use crate::{
 /// The options of `locum run`: settings for which the files have no key.
 #[derive(Clone, Debug, Args)]
 pub struct RunOptions {
-    /// Which files count where ha.cf and locum.toml lie in one directory
+    /// Which files to use if both ha.cf and locum.toml are in the configuration directory
     #[arg(long, value_enum)]
     pub dialect: Option<ConfigDialect>,
-    /// Kill a resource's agent and its children when its start takes longer
+    /// Time limit of a resource's start; then its agent and children are killed
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub start_limit: Duration,
-    /// The same for its stop
+    /// Time limit of a resource's stop
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub stop_limit: Duration,
-    /// The same for the question whether it runs
+    /// Time limit of a resource's status check
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub status_limit: Duration,
-    /// Run scripts of the names IPaddr, IPaddr2, IPv6addr, SendArp, MailTo, Delay and Filesystem where there are such,
-    /// instead of the native stand-ins
+    /// Use installed scripts named IPaddr, IPaddr2, IPv6addr, SendArp, MailTo, Delay and Filesystem instead of the
+    /// built-in agents
     #[arg(long)]
     pub prefer_scripts: bool,
-    /// What makes the gates of service addresses; `none`, with ha.cf alone: addresses go on answering when this daemon is
-    /// killed or frozen
+    /// Backend of the gates; `none` (ha.cf only) lets addresses keep answering if this daemon is killed or frozen
     #[arg(long, value_enum, default_value_t)]
     pub gates: GateChoice,
-    /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
+    /// Do not use real-time priority, even if ha.cf sets `realtime`
     #[arg(long)]
     pub no_realtime: bool,
-    /// Refuse to be anything but a witness: for `locum witness run`
+    /// Run only as a witness (used by `locum witness run`)
     #[arg(long, hide = true)]
     pub only_as_witness: bool,
-    /// Say a zero byte on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
+    /// Write a zero byte to standard error when the control socket answers, then close it (used by `heartbeat` without `-f`)
     #[arg(long, hide = true)]
     pub background: bool,
-    /// Run this when a client of failfast dies, instead of a reboot of this machine at once
+    /// Run this program, instead of rebooting this machine at once, if a `failfast` client dies
     #[arg(long, value_name = "PROGRAM")]
     pub reboot_program: Option<PathBuf>,
 }
@@ -102,13 +101,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
-        _ => return Err("write a number and ms, s, min or h".to_owned()),
+        _ => return Err("write a number with ms, s, min or h, such as 500ms or 5min".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "write a whole number and ms, s, min or h".to_owned())?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a whole number with ms, s, min or h, such as 500ms or 5min".to_owned())?;
     let total = number.checked_mul(millis).filter(|&total| total > 0);
     total
         .map(Duration::from_millis)
-        .ok_or_else(|| "must be more than nothing, and less than for ever".to_owned())
+        .ok_or_else(|| "out of range: write a time above zero, such as 500ms or 5min".to_owned())
 }
 
 #[cfg(test)]

@@ -15,11 +15,10 @@ use crate::{
 /// The options of `locum standby` and `locum takeover`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StandbyOptions {
-    /// Which groups: all, those that prefer the other node (foreign), those that prefer this one (local), or those
-    /// that return to the node they prefer (failback)
+    /// Which groups to move (with locum.toml always all)
     #[arg(value_enum, default_value = "all")]
     pub set: GroupSet,
-    /// Return as soon as it is begun
+    /// Do not wait until the groups have moved
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -57,7 +56,7 @@ pub(super) fn report_outcome(outcome: &OrderOutcome) -> ExitCode {
             ExitCode::SUCCESS
         }
         OutcomeKind::TimedOut => {
-            errln!("locum: not done: {text}");
+            errln!("locum: not done in time: {text}");
             ExitCode::from(2)
         }
         OutcomeKind::Refused | OutcomeKind::Forbidden | OutcomeKind::Unavailable => {

@@ -36,10 +36,10 @@ const REFUSED_SHOWN_SECONDS: u64 = 60;
 /// The options of `locum status`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StatusOptions {
-    /// As JSON, everything that is known
+    /// Print the full status as JSON
     #[arg(long)]
     pub json: bool,
-    /// Again whenever something changes, until interrupted or the daemon ends
+    /// Print again at every change, until interrupted or the daemon ends
     #[arg(long)]
     pub watch: bool,
 }
@@ -75,8 +75,10 @@ fn watch(lines: impl BufRead, options: StatusOptions) -> anyhow::Result<ExitCode
 }
 
 fn show(json: &str, options: StatusOptions, before: &str) -> anyhow::Result<ExitCode> {
-    let report =
-        AnyStatusReport::read(json.as_bytes()).context("the daemon speaks another version's language")?;
+    let report = AnyStatusReport::read(json.as_bytes()).context(
+        "the daemon's answer cannot be read: the daemon is another \
+                                                        version of Locum; restart it with this one",
+    )?;
     let text = match &report {
         _ if options.json => format!("{}\n", json.trim_end()),
         AnyStatusReport::R1(report) => text(report),
@@ -88,7 +90,7 @@ fn show(json: &str, options: StatusOptions, before: &str) -> anyhow::Result<Exit
     Ok(if report.troubles().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The whole page. Every text that comes from outside goes through [`Safe`].
+/// The whole page. Every text that comes from outside goes through [`TerminalSafe`].
 fn text(report: &StatusReport) -> String {
     let mut page = String::new();
     // Writing into a string cannot fail.
@@ -112,7 +114,7 @@ fn write_page(page: &mut String, report: &StatusReport) -> fmt::Result {
         writeln!(page, "now: {}", TerminalSafe(transition))?;
     }
     if let Some(waiting) = &cluster.waiting {
-        writeln!(page, "the hand-over {}", TerminalSafe(&waiting.to_string()))?;
+        writeln!(page, "handover: {}", TerminalSafe(&waiting.to_string()))?;
     }
     section(page, "nodes", cluster.nodes.iter().map(|node| node_row(node, &cluster.node)))?;
     section(page, "links", cluster.links.iter().map(link_row))?;
@@ -133,34 +135,35 @@ fn write_page(page: &mut String, report: &StatusReport) -> fmt::Result {
     if !gates.without.is_empty() {
         writeln!(
             page,
-            "note: no gate is possible here (`locum gate` says why): addresses answer on when this daemon is killed or frozen"
+            "note: no gate is possible here (run `locum gate` for the reason): if this daemon is killed or frozen, \
+             its addresses keep answering"
         )?;
     }
     notes(page, &report.daemon, &report.heart, &cluster.hints)?;
     for trouble in report.troubles() {
-        writeln!(page, "NOT WELL: {}", TerminalSafe(&trouble))?;
+        writeln!(page, "PROBLEM: {}", TerminalSafe(&trouble))?;
     }
     Ok(())
 }
 
 /// The gate backend, and gates that another program removed.
 fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
-    if let Some(engine) = &gates.engine {
-        let why = match (&gates.bpf_missing, engine.as_str()) {
+    if let Some(backend) = &gates.backend {
+        let why = match (&gates.bpf_missing, backend.as_str()) {
             (Some(why), "nft") => format!("; bpf: {}", TerminalSafe(why)),
             _ => String::new(),
         };
-        writeln!(page, "gates by {}{why}", TerminalSafe(engine))?;
+        writeln!(page, "gates by {}{why}", TerminalSafe(backend))?;
     }
     for OvertakenState { interface, by, times, .. } in &gates.overtaken {
         let (interface, by) = (TerminalSafe(interface), TerminalSafe(by));
-        let what = format!("the program {by} came before the gates' on {interface}");
-        writeln!(page, "note: {what} {times} times: ours went in front again")?;
+        let what = format!("the program {by} was attached in front of the gates on {interface}");
+        writeln!(page, "note: {what} ({times} times); the gates were moved to the front again")?;
     }
     for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
         writeln!(
             page,
-            "note: the gate of {} was put back {} times",
+            "note: gate of group {}: removed by another program and restored {} times",
             TerminalSafe(&gate.group),
             gate.restored
         )?;
@@ -168,9 +171,9 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     if gates.refused_ago.is_some_and(|ago| ago <= REFUSED_SHOWN_SECONDS) {
         writeln!(
             page,
-            "note: announcements of claims that prove nothing here come in and are dropped ({} so far): a few are usual after \
-             this node has lost a group; if they go on, a node with an older Locum sends them, or somebody on a link tries to \
-             silence services",
+            "note: {} claim announcements without a valid proof were dropped: a few are normal after this node has \
+             lost a group; if the number keeps growing, a node runs an older Locum, or another machine on a link \
+             tries to silence services",
             gates.refused
         )?;
     }
@@ -179,11 +182,15 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
 
 /// The backend of the ARP filter, and whether another program removed it.
 fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
-    if let Some(engine) = &filter.engine {
-        writeln!(page, "ARP filter by {}", TerminalSafe(engine))?;
+    if let Some(backend) = &filter.backend {
+        writeln!(page, "ARP filter by {}", TerminalSafe(backend))?;
     }
     if filter.restored > 0 {
-        writeln!(page, "note: the ARP filter was put back {} times", filter.restored)?;
+        writeln!(
+            page,
+            "note: ARP filter: removed by another program and restored {} times",
+            filter.restored
+        )?;
     }
     Ok(())
 }
@@ -193,7 +200,7 @@ fn notes(page: &mut String, daemon: &DaemonInfo, heart: &HeartStats, hints: &[St
     let refused = [
         ("no real-time rights", &heart.realtime_refused),
         ("memory is not locked", &heart.lock_refused),
-        ("no control groups for what agents start", &daemon.control_groups_missing),
+        ("no control groups for the processes of agents", &daemon.control_groups_missing),
     ];
     for (what, reason) in refused {
         if let Some(reason) = reason {
@@ -257,10 +264,10 @@ fn group_row(group: &R1GroupStatus) -> [String; 3] {
     }
     facts.extend(phase(group).map(|phase| format!("{phase} here")));
     if group.contested {
-        facts.push("BOTH NODES RUN IT".to_owned());
+        facts.push("RUNS ON BOTH NODES".to_owned());
     }
     if group.taken_away > 0 {
-        facts.push(format!("address put back {} times", group.taken_away));
+        facts.push(format!("address restored {} times", group.taken_away));
     }
     facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", TerminalSafe(why))));
     [resources.join(" "), owner, facts.join(", ")]
@@ -274,7 +281,7 @@ fn phase(group: &R1GroupStatus) -> Option<String> {
         GroupPhase::Stopped | GroupPhase::Running => None,
         GroupPhase::Starting(index) => Some(format!("starting {}", member(index))),
         GroupPhase::Stopping(index) => Some(format!("stopping {}", member(index))),
-        GroupPhase::Stuck(index) => Some(format!("{} CANNOT BE STOPPED", member(index))),
+        GroupPhase::StopFailed(index) => Some(format!("{} STOP FAILED", member(index))),
     }
 }
 
@@ -298,7 +305,7 @@ fn forecast_line(forecast: &Forecast) -> String {
             format!("if {node} falls silent: {} starts {starts} after {after:.1} s", TerminalSafe(taker))
         }
         (_, reason) => {
-            let reason = reason.as_deref().unwrap_or("nobody takes over");
+            let reason = reason.as_deref().unwrap_or("no node takes over");
             format!("if {node} falls silent: {}", TerminalSafe(reason))
         }
     }
@@ -306,7 +313,7 @@ fn forecast_line(forecast: &Forecast) -> String {
 
 fn state_word(state: ownership::R1State) -> &'static str {
     match state {
-        ownership::R1State::Init => "waiting to hear the other node",
+        ownership::R1State::Init => "waiting for the other node",
         ownership::R1State::Starting | ownership::R1State::BothStarting | ownership::R1State::Received => {
             "starting"
         }
@@ -503,8 +510,8 @@ service interfaces
 
 if clustnode1 falls silent: clustnode2 starts 172.23.2.14 httpd after 10.0 s
 if clustnode2 falls silent: nothing moves: clustnode2 runs nothing
-NOT WELL: link /dev/ttyS0 is down: no such device
-NOT WELL: service address 172.23.2.14: eth0 has no carrier
+PROBLEM: link /dev/ttyS0 is down: no such device
+PROBLEM: service address 172.23.2.14: eth0 has no carrier
 ";
         assert_eq!(text(&article()), expected);
     }
@@ -529,15 +536,19 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         assert_eq!((name.as_str(), owner.as_str()), ("172.23.2.14 httpd", "nowhere"));
         assert!(facts.contains("stopping httpd here") && facts.contains("BOTH NODES"), "{facts}");
         assert!(facts.contains("prefers clustnode1"), "{facts}");
-        group.phase = GroupPhase::Stuck(9);
-        assert!(phase(&group).unwrap().contains("CANNOT BE STOPPED"));
+        group.phase = GroupPhase::StopFailed(9);
+        assert!(phase(&group).unwrap().contains("STOP FAILED"));
     }
 
     #[test]
     fn announcements_that_prove_nothing_are_told_while_they_come() {
         let mut report = article();
         report.heart.gates.refused = 9;
-        let is_told = |report: &StatusReport| text(report).contains("(9 so far): a few are usual after");
+        let is_told = |report: &StatusReport| {
+            text(report).contains(
+                "note: 9 claim announcements without a valid proof were dropped: a few are normal after",
+            )
+        };
         assert!(!is_told(&report));
         report.heart.gates.refused_ago = Some(59);
         assert!(is_told(&report));
@@ -553,8 +564,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
             waited: Some(12.3),
             at_most: Some(30.0),
         });
-        let told =
-            "\nthe hand-over waits for a node that can take it: clients would not reach it (12 s of 30)\n";
+        let told = "\nhandover: waits until a node can take it: clients would not reach it (12 s of 30)\n";
         assert!(text(&report).contains(told), "{}", text(&report));
     }
 

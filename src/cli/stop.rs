@@ -18,7 +18,7 @@ use crate::{
 /// The options of `locum stop`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StopOptions {
-    /// Return as soon as the daemon has begun to leave
+    /// Do not wait until the daemon has ended
     #[arg(long)]
     pub no_wait: bool,
 }

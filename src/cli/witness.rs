@@ -55,23 +55,23 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// The subcommands of `locum witness`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum WitnessCommand {
-    /// Make a key for one cluster, and print the line for its locum.toml; the same again for a cluster that is known
+    /// Add a cluster: make a key for it and print the line for its locum.toml (again, if it is added already)
     Add(WitnessAddOptions),
-    /// Serve all clusters, in the foreground. HUP looks for new ones
+    /// Serve all added clusters in the foreground; SIGHUP picks up new ones
     Run,
-    /// Show how each cluster looks from here
+    /// Show the status of each cluster, as seen from here
     Status(status::StatusOptions),
 }
 
 /// The options of `locum witness add`.
 #[derive(Clone, Debug, Args)]
 pub struct WitnessAddOptions {
-    /// The cluster's name
+    /// Name of the cluster
     pub cluster: String,
-    /// Where this machine is reached by the cluster's nodes
+    /// Address of this machine, reachable from the cluster's nodes
     #[arg(long)]
     pub address: IpAddr,
-    /// The UDP port; each cluster has its own [default: the first from 6940 that no other cluster has]
+    /// UDP port, different for each cluster [default: the first free one from 6940]
     #[arg(long)]
     pub port: Option<u16>,
 }
@@ -133,15 +133,18 @@ impl WitnessDirectories {
 
 fn add(places: &WitnessDirectories, options: &WitnessAddOptions) -> anyhow::Result<ExitCode> {
     let WitnessAddOptions { cluster, address, port } = options;
-    ensure!(is_name(cluster), "`{cluster}` is no cluster's name: 1 to 32 letters, digits, `-`, `_`, `.`");
+    ensure!(
+        is_name(cluster),
+        "`{cluster}` is not a valid cluster name: use 1 to 32 letters, digits, `-`, `_` or `.`"
+    );
     ensure!(
         !address.is_unspecified() && !address.is_multicast(),
-        "{address} is not this machine's own address"
+        "{address} cannot be an address of this machine: give the one that the nodes use to reach it"
     );
     let name = host_name().to_lowercase();
     ensure!(
         is_name(&name),
-        "this host's name, `{name}`, cannot be a witness's: 1 to 32 letters, digits, `-`, `_`, `.`"
+        "this host's name `{name}` is not a valid witness name: use 1 to 32 letters, digits, `-`, `_` or `.`"
     );
     let directory = places.config.join(cluster);
     let path = directory.join(LINE);
@@ -157,13 +160,16 @@ fn add(places: &WitnessDirectories, options: &WitnessAddOptions) -> anyhow::Resu
     }
     let port = match port {
         Some(port) => match taken.get(port) {
-            Some(other) => bail!("port {port} is that of cluster {other}: each has its own"),
+            Some(other) => bail!("port {port} is used by cluster {other}: give another one with --port"),
             None => *port,
         },
-        None => (PORT..).find(|port| !taken.contains_key(port)).context("no port is left")?,
+        None => (PORT..).find(|port| !taken.contains_key(port)).context(
+            "no free port is left: remove a cluster \
+                                                                         that is not served any more",
+        )?,
     };
     let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).context("the system gives no random bytes")?;
+    getrandom::fill(&mut key).context("the system's random number generator failed")?;
     let mut digits = String::new();
     for byte in key {
         let _ = write!(digits, "{byte:02x}"); // writing into a String cannot fail
@@ -176,7 +182,7 @@ fn add(places: &WitnessDirectories, options: &WitnessAddOptions) -> anyhow::Resu
         .mode(0o700)
         .create(&directory)
         .and_then(|()| write_atomically(&path, line.as_bytes(), 0o600))
-        .with_context(|| format!("{} cannot be made", path.display()))?;
+        .with_context(|| format!("{} cannot be created", path.display()))?;
     explain(&line, &directory);
     Ok(ExitCode::SUCCESS)
 }
@@ -185,8 +191,8 @@ fn add(places: &WitnessDirectories, options: &WitnessAddOptions) -> anyhow::Resu
 fn explain(line: &str, directory: &Path) {
     out!("{line}");
     errln!(
-        "Paste this line into the cluster's {}, above its first table, on all nodes (mode 0600: it is a key); copy that file to \
-         {} here; then `locum witness run`, or a HUP to the one that runs.",
+        "1. Paste this line into the cluster's {}, above its first table, on all nodes (mode 0600: it contains a \
+         key). 2. Copy that file to {} on this machine. 3. Start `locum witness run`, or send SIGHUP if it runs.",
         files::NATIVE,
         directory.display()
     );
@@ -208,7 +214,7 @@ fn serve(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
 async fn serve_all(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
     let (mut term, mut int, mut hup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let program = std::env::current_exe().context("where this program lies")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let notify = ServiceManager::from_env();
     let mut served = BTreeMap::new();
     let mut ends: JoinSet<String> = JoinSet::new();
@@ -223,7 +229,7 @@ async fn serve_all(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
             if !directory.join(files::NATIVE).exists() {
                 if said.insert(cluster.clone()) {
                     errln!(
-                        "locum: cluster {cluster} is not served yet: copy its {} to {}, then send HUP",
+                        "locum: cluster {cluster}: not served yet: copy its {} to {}, then send SIGHUP",
                         files::NATIVE,
                         directory.display()
                     );
@@ -234,9 +240,7 @@ async fn serve_all(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
                 Ok(child) => child,
                 Err(error) => {
                     // The other clusters are served all the same.
-                    errln!(
-                        "locum: the witness of cluster {cluster} cannot be started ({error:#}): tried again"
-                    );
+                    errln!("locum: cluster {cluster}: its witness cannot be started ({error:#}): retrying");
                     served.insert(cluster.clone(), None);
                     ends.spawn(async move {
                         sleep(AGAIN_AFTER).await;
@@ -249,9 +253,7 @@ async fn serve_all(places: &WitnessDirectories) -> anyhow::Result<ExitCode> {
             ends.spawn(async move {
                 let end = child.wait().await;
                 let how = end.map_or_else(|error| error.to_string(), |end| end.to_string());
-                errln!(
-                    "locum: the witness of cluster {cluster} has ended ({how}): started again in a moment"
-                );
+                errln!("locum: cluster {cluster}: its witness has ended ({how}): restarting in 2 s");
                 sleep(AGAIN_AFTER).await;
                 cluster
             });
@@ -288,7 +290,7 @@ fn start(program: &Path, places: &WitnessDirectories, cluster: &str) -> anyhow::
         .env_remove("NOTIFY_SOCKET")
         .env_remove("WATCHDOG_USEC")
         .stdin(Stdio::null());
-    command.spawn().with_context(|| format!("no process for cluster {cluster}"))
+    command.spawn().with_context(|| format!("cannot start a process for cluster {cluster}"))
 }
 
 fn signal_all(served: &BTreeMap<String, Option<u32>>, signal: Signal) {
@@ -305,11 +307,11 @@ fn show(places: &WitnessDirectories, options: status::StatusOptions) -> anyhow::
         places.clusters().with_context(|| format!("{} cannot be read", places.config.display()))?;
     ensure!(
         !options.watch,
-        "one cluster can be watched: `locum --run {}/CLUSTER status --watch`",
+        "only a single cluster can be watched: use `locum --run {}/CLUSTER status --watch`",
         places.run.display()
     );
     if clusters.is_empty() {
-        errln!("locum: no cluster is served here; `locum witness add` makes the key for one");
+        errln!("locum: no cluster is served here: add one with `locum witness add`");
         return Ok(ExitCode::from(3));
     }
     let mut worst = ExitCode::SUCCESS;
@@ -356,7 +358,7 @@ mod tests {
         let key = |cluster| line(cluster).split('"').rev().nth(1).unwrap().to_owned();
         assert!(key("shop").len() == 64 && key("shop") != key("bank"));
         let said = add(&places, &wish("third", Some(6941))).unwrap_err().to_string();
-        assert!(said.contains("port 6941 is that of cluster bank"), "{said}");
+        assert!(said.contains("port 6941 is used by cluster bank"), "{said}");
         assert!(add(&places, &wish("../x", None)).is_err());
     }
 

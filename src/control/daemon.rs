@@ -78,8 +78,9 @@ const REMEMBERING_MAX: usize = 64;
 const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The answer to an order to leave if this daemon ends and leaves something running.
-const NOT_STOPPED: &str =
-    "this node has left, but something here could not be stopped and may still run: the log names it";
+const NOT_STOPPED: &str = "this node has left the cluster, but some of its resources could not be stopped and \
+                           may still run: the log \
+     names them";
 
 /// Reads the files again. Faults that were known before are not reported again.
 pub type ReadAgain = Box<dyn Fn(&[Diag]) -> Reread>;
@@ -261,9 +262,11 @@ impl ControlPlane {
     pub async fn run(&mut self) -> anyhow::Result<DaemonEnd> {
         let end = self.live_all().await;
         let answer = match &end {
-            Ok(DaemonEnd::Clean) => Answer::Done("everything that ran here is stopped".to_owned()),
+            Ok(DaemonEnd::Clean) => {
+                Answer::Done("this node has left the cluster, and all its resources are stopped".to_owned())
+            }
             Ok(DaemonEnd::Unclean) => Answer::TimedOut(NOT_STOPPED.to_owned()),
-            Err(error) => Answer::Refused(format!("this node has ended: {error:#}")),
+            Err(error) => Answer::Refused(format!("this node's daemon has failed: {error:#}")),
         };
         let askers = mem::take(&mut self.leave_askers);
         if !askers.is_empty() {
@@ -292,8 +295,13 @@ impl ControlPlane {
                 HeartRunEnd::Final(end) => return Ok(end),
                 HeartRunEnd::Renewed(kept) => identity = self.change(kept)?,
                 HeartRunEnd::Again(pause, end) => {
-                    self.say(Level::Warning, format!("a new life begins in {:.1} s", pause.as_secs_f64()));
-                    let why = || "this node is about to begin a new life".to_owned();
+                    self.say(
+                        Level::Warning,
+                        format!("the heart starts again in {:.1} s", pause.as_secs_f64()),
+                    );
+                    let why = || {
+                        "the heart of this node is about to start again; ask again in some seconds".to_owned()
+                    };
                     if self.leaving || self.attend(sleep(pause), why, AtLeave::Return).await.is_none() {
                         return Ok(end);
                     }
@@ -339,7 +347,7 @@ impl ControlPlane {
         let NextRun { config, equipment, identity } = *next;
         let Equipment { agents, events, heart, log } = equipment;
         if !self.parts.journal.redirect(log) {
-            self.say(Level::Warning, "the log goes on where it went before: too many lines wait".to_owned());
+            self.say(Level::Warning, "the log keeps its old targets: too many lines wait".to_owned());
         }
         if let Some(checks) = self.device_checks.take() {
             checks.abort();
@@ -373,12 +381,13 @@ impl ControlPlane {
 
     /// One run of the heart: from the first beat to the exit.
     async fn live(&mut self, identity: Identity) -> io::Result<HeartRunEnd> {
-        let mind = self.parts.plan.director(self.keys.clone(), identity);
-        let mind =
-            mind.ok_or_else(|| io::Error::other("a life of one dialect begins with a plan of the other"))?;
-        let duties = Arc::clone(self.parts.agents.host_config());
-        let heart = heart::spawn(mind, duties, self.parts.heart.clone())
-            .map_err(|error| io::Error::new(error.kind(), format!("the heart cannot begin: {error}")))?;
+        let director = self.parts.plan.director(self.keys.clone(), identity);
+        let director = director.ok_or_else(|| {
+            io::Error::other("the configuration and this node's identity are of different dialects")
+        })?;
+        let host_config = Arc::clone(self.parts.agents.host_config());
+        let heart = heart::spawn(director, host_config, self.parts.heart.clone())
+            .map_err(|error| io::Error::new(error.kind(), format!("the heart cannot be started: {error}")))?;
         let mut life = HeartRun::new(heart);
         self.run_number += 1;
         life.askers.append(&mut self.askers);
@@ -412,7 +421,7 @@ impl ControlPlane {
             // The peer hears nothing until the next run beats, so nothing is waited for that can wait.
             self.askers.append(&mut life.askers);
             for (_, asker) in mem::take(&mut life.orders) {
-                let why = "this node has begun a new life with other files; ask again";
+                let why = "this node has just reloaded its configuration; ask again";
                 let _ = asker.send(Answer::Refused(why.to_owned()));
             }
             life.end().await;
@@ -457,7 +466,7 @@ impl ControlPlane {
                     // No heart runs. The next question for the status says so.
                     ControlQuestion::Measure(_) => {}
                     ControlQuestion::Say(_) => {
-                        let text = format!("a message of a local script is dropped: {}", why());
+                        let text = format!("a message of a local script was dropped: {}", why());
                         self.say(Level::Warning, text);
                     }
                 },
@@ -563,7 +572,10 @@ impl ControlPlane {
     /// Communication is up: starts the clients that run beside the cluster, and checks the fencing device.
     fn take_part(&mut self) {
         if self.parts.agents.host_config().ipfail {
-            self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
+            self.say(
+                Level::Info,
+                "ipfail is built into Locum: the program of that name is not started".to_owned(),
+            );
         }
         if self.clients.is_none() {
             self.clients = Some(Clients::start(&self.parts.agents, &self.parts.reboot, &self.room));
@@ -603,16 +615,16 @@ impl ControlPlane {
         let waits = self.parts.events.offer(kind, fields, epoch);
         // Reported once for a row of messages, because a stranger may choose how many come.
         if !waits && !self.events_dropped {
-            self.say(Level::Warning, "too many messages wait for their scripts: some are dropped".to_owned());
+            self.say(Level::Warning, "event scripts: too many messages wait; some are dropped".to_owned());
         }
         self.events_dropped = !waits;
     }
 
     fn remember(&mut self, member: MemberIndex, heard: LastHeard) {
-        let duties = self.parts.agents.host_config();
-        let Some(name) = duties.members.get(member.index()).cloned() else { return };
+        let host_config = self.parts.agents.host_config();
+        let Some(name) = host_config.members.get(member.index()).cloned() else { return };
         // Our own generation was raised above the one that the other node has heard.
-        if name != duties.me {
+        if name != host_config.me {
             self.heard = Some(heard);
         }
         let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
@@ -627,10 +639,10 @@ impl ControlPlane {
             let kept = state.remember(&name, heard);
             match (&kept, forgetful.swap(kept.is_err(), Ordering::Relaxed)) {
                 (Err(error), false) => {
-                    let text = format!("the generation of {name} could not be kept: {error}{}", cure(error));
+                    let text = format!("the generation of {name} cannot be stored: {error}{}", cure(error));
                     journal.say(Level::Error, text);
                 }
-                (Ok(()), true) => journal.say(Level::Info, "generations are kept again".to_owned()),
+                (Ok(()), true) => journal.say(Level::Info, "generations are stored again".to_owned()),
                 _ => {}
             }
         }));
@@ -694,10 +706,10 @@ impl ControlPlane {
     fn reply(&mut self, life: &mut HeartRun, order: OrderId, answer: Answer) {
         let refused = matches!(answer, Answer::Refused(_) | Answer::TimedOut(_));
         if refused && self.next.take_if(|(renewal, _)| *renewal == order).is_some() {
-            let text = "the old configuration stays: HUP asks again for the new one";
+            let text = "the old configuration stays in use: send HUP again for the new one";
             self.say(Level::Warning, text.to_owned());
             if !self.leaving {
-                self.parts.notify.ready("the old configuration stays");
+                self.parts.notify.ready("the old configuration stays in use");
             }
         }
         // The asker may have gone meanwhile. The log holds the result.
@@ -715,7 +727,10 @@ impl ControlPlane {
             }
             SignalMeaning::Debug(everything) => self.debug(everything),
             SignalMeaning::Reload if self.leaving => {
-                self.say(Level::Info, "HUP received while leaving: nothing is read again".to_owned());
+                self.say(
+                    Level::Info,
+                    "HUP received while leaving: the configuration is not read again".to_owned(),
+                );
             }
             SignalMeaning::Reload => self.hang_up(life),
         }
@@ -725,8 +740,8 @@ impl ControlPlane {
     fn debug(&self, everything: bool) {
         self.parts.journal.debug(everything);
         let now =
-            if everything { "everything, debugging included" } else { "what was asked for at the start" };
-        self.say(Level::Info, format!("the log has from now on {now}"));
+            if everything { "everything, with debug lines" } else { "the levels that were set at the start" };
+        self.say(Level::Info, format!("log: writes from now on {now}"));
     }
 
     /// HUP: uses new keys at once. For other changes a new run of the heart begins as soon as no group moves;
@@ -744,13 +759,13 @@ impl ControlPlane {
             }
             None => {
                 let file = self.parts.plan.key_file();
-                self.say(Level::Error, format!("{file} is not good: the old keys stay"));
+                self.say(Level::Error, format!("{file} has errors: the old keys stay in use"));
             }
         }
         let changes = match config {
             Some(config) => self.compare(life, config, same_keys),
             None => {
-                let text = "the configuration is not good: the old one stays, and a restart would fail";
+                let text = "the configuration has errors: the old one stays in use, but a restart would fail";
                 self.say(Level::Error, text.to_owned());
                 false
             }
@@ -764,10 +779,13 @@ impl ControlPlane {
     fn compare(&mut self, life: &mut HeartRun, config: Config, same_keys: bool) -> bool {
         let mut changes = self.parts.plan.changes(&config.plan);
         if changes == Changes::default() && *self.parts.parameters.borrow() != config.parameters {
-            changes.reload.push("what scripts see of ha.cf".to_owned());
+            changes.reload.push("the variables of ha.cf that scripts get".to_owned());
         }
         for change in &changes.restart {
-            self.say(Level::Warning, format!("a restart is needed for: {change}"));
+            self.say(
+                Level::Warning,
+                format!("configuration: this change needs a restart of the daemon: {change}"),
+            );
         }
         if !changes.restart.is_empty() {
             return false;
@@ -776,7 +794,7 @@ impl ControlPlane {
         if changes.reload.is_empty() && self.next.is_none() {
             let text = match same_keys {
                 true => "Configuration unchanged.",
-                false => "nothing new",
+                false => "no changes",
             };
             let files = self.parts.plan.files();
             let text = if same_keys { text.to_owned() } else { format!("{files}: {text}") };
@@ -784,7 +802,7 @@ impl ControlPlane {
             return false;
         }
         for change in &changes.reload {
-            self.say(Level::Info, format!("new in the files: {change}"));
+            self.say(Level::Info, format!("configuration: changed: {change}"));
         }
         let born = config.plan.begin_run(&self.parts.state, &self.parts.journal);
         let identity = match born {
@@ -792,7 +810,9 @@ impl ControlPlane {
             Err(error) => {
                 self.say(
                     Level::Error,
-                    format!("no new life can begin: {error}; the old configuration stays"),
+                    format!(
+                        "the configuration cannot be reloaded: {error}; the old configuration stays in use"
+                    ),
                 );
                 return false;
             }
@@ -813,13 +833,13 @@ impl ControlPlane {
             if let Some(reason) = &heart.realtime_refused {
                 self.say(
                     Level::Warning,
-                    format!("no real-time rights: {reason}; on a busy machine beats may be late"),
+                    format!("real-time scheduling is missing: {reason}; beats may be late on a busy machine"),
                 );
             }
             if let Some(reason) = &heart.lock_refused {
                 self.say(
                     Level::Warning,
-                    format!("memory is not locked: {reason}; short of memory, beats may be late"),
+                    format!("memory is not locked: {reason}; beats may be late when memory is short"),
                 );
             }
             let HostConfig { me, cluster, .. } = self.parts.agents.host_config().as_ref();
@@ -827,12 +847,12 @@ impl ControlPlane {
                 self.parts.notify.ready(&format!("{me} in cluster {cluster}"));
             }
         }
-        let duties = self.parts.agents.host_config();
-        let service_interfaces = report::service_interfaces(duties);
+        let host_config = self.parts.agents.host_config();
+        let service_interfaces = report::service_interfaces(host_config);
         let daemon = report::DaemonInfo {
-            ipfail: duties.ipfail,
+            ipfail: host_config.ipfail,
             control_groups_missing: self.parts.agents.control_groups_missing(),
-            rights_missing: rights::lacks(duties)
+            rights_missing: rights::lacks(host_config)
                 .into_iter()
                 .filter(|lack| lack.is_trouble)
                 .map(|lack| lack.to_string())
@@ -881,7 +901,7 @@ impl ControlPlane {
         if life.watch.moved(progress) {
             self.parts.notify.alive();
         } else {
-            self.say(Level::Critical, "the heart does not move".to_owned());
+            self.say(Level::Critical, "the heart makes no progress".to_owned());
         }
     }
 
@@ -905,8 +925,8 @@ struct Swept {
 /// needed.
 async fn sweep(agents: Agents, journal: Journal, progress: Progress) -> Swept {
     let swept = sweep_groups(&agents, &journal, &progress).await;
-    let (duties, held) = (Arc::clone(agents.host_config()), swept.stop_failed.clone());
-    let gates = errands::spawn_blocking(move || leftovers::sweep_gates(&duties, &held)).await;
+    let (host_config, held) = (Arc::clone(agents.host_config()), swept.stop_failed.clone());
+    let gates = errands::spawn_blocking(move || leftovers::sweep_gates(&host_config, &held)).await;
     for (level, text) in gates.unwrap_or_default() {
         journal.say(level, text);
     }
@@ -935,8 +955,10 @@ fn say_what_is_left(agents: &Agents, journal: &Journal, left: &SurveyFindings) {
     }
     let names: Vec<&str> = left.iter().map(|(id, _)| agents.host_config().name(*id)).collect();
     let names = names.join(" ");
-    let text =
-        format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
+    let text = format!(
+        "left running by an earlier daemon, and cannot be stopped: {names}: they may run on both nodes; \
+                 stop them by hand or reboot this node"
+    );
     journal.say(Level::Critical, text);
 }
 
@@ -947,7 +969,7 @@ fn adopt(agents: &Agents, found: SurveyFindings) -> Swept {
         agents.note(
             *id,
             Level::Info,
-            format!("{name} runs from an earlier life: kept, there is no other node"),
+            format!("{name} was left running by an earlier daemon: kept, because no other node can run it"),
         );
     }
     Swept { left: false, kept: found, stop_failed: Vec::new() }

@@ -1,5 +1,5 @@
 //! The differences between the two dialects in the control plane: the plan, the member's identity in a run, and
-//! people's orders. [`Duties`] holds what both have in common.
+//! people's orders. [`HostConfig`] holds what both have in common.
 
 use std::sync::Arc;
 

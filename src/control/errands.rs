@@ -213,8 +213,8 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hangs => f.write_str(
-                "the last try still hangs in the kernel (a disk or file system that does not answer?): none is made until \
-                 it has ended",
+                "the last try still hangs in the kernel (does a disk or file system not answer?): it is not tried \
+                 again until that one has ended",
             ),
             Self::Lost => Lost.fmt(f),
         }

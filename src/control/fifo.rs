@@ -72,7 +72,7 @@ pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<ControlQuest
         let length = match pipe.read(&mut buffer).await {
             Ok(length) => length,
             Err(fault) => {
-                journal.say(Level::Warning, format!("the FIFO of the scripts cannot be read: {fault}"));
+                journal.say(Level::Warning, format!("the FIFO for scripts cannot be read: {fault}"));
                 sleep(TELL_EVERY).await;
                 continue;
             }
@@ -93,7 +93,7 @@ pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<ControlQuest
             journal.say(
                 Level::Warning,
                 format!(
-                    "dropped {dropped} pieces of what local scripts wrote to the FIFO; the last: {reason}"
+                    "FIFO: dropped {dropped} invalid pieces of input from local scripts; the last: {reason}"
                 ),
             );
             dropped = 0;
@@ -195,7 +195,7 @@ impl Cutter {
 
 /// A line of a classic frame: text without a type. Byte 19 stands for a newline.
 fn field(line: &[u8]) -> Result<(String, String), &'static str> {
-    let text = std::str::from_utf8(line).map_err(|_| "a field that is no text")?;
+    let text = std::str::from_utf8(line).map_err(|_| "a field that is not text")?;
     let text = text.trim_start_matches([' ', '\t']);
     let (name, value) = text.split_once('=').ok_or("a field without =")?;
     if name.starts_with('(') {
@@ -270,7 +270,7 @@ mod tests {
             (b">>>\n(1)t=x\n<<<", "a field of another type than text"),
             (b">>>\nt\n<<<", "a field without ="),
             (b">>>\nt=\n<<<", "a field without name or value"),
-            (b">>>\nt=\xff\n<<<", "a field that is no text"),
+            (b">>>\nt=\xff\n<<<", "a field that is not text"),
             (&[b">>>\n", &long[..], b"\n<<<"].concat(), "a line of 512 bytes or more"),
             (&[b">>>\n", &many[..], b"<<<"].concat(), "more than 64 fields"),
             (b"###\n6:(0)t=xy,%%%", "a netstring with a wrong length"),

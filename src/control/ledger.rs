@@ -1,5 +1,5 @@
 //! The files of the ledger: what a member of a native cluster must remember over a restart.
-//! [`locum_core::native::ledger`] defines its format, and judges it. Calls block.
+//! [`locum_core::native::ledger`] defines its format and checks what was read. Calls block.
 //!
 //! | file in the state directory | content |
 //! |---|---|
@@ -188,7 +188,7 @@ mod tests {
             fs::write(&newest, &whole[..length]).unwrap();
             let (mut ledger, found) = open(directory.path(), None);
             assert_eq!(found.durable, Some(durable(10)), "{length}");
-            assert!(found.note.unwrap().1.contains("what was there before"));
+            assert!(found.note.unwrap().1.contains("of the write before, is used"));
             if length % 50 == 0 {
                 ledger.write(&durable(40)).unwrap();
                 assert_eq!(

@@ -178,7 +178,7 @@ impl Progress {
             false => format!("; running: {}", some(&mut stage.running.iter().cloned())),
         };
         if stage.stops {
-            return format!("this node is stopping what an earlier life left{running}");
+            return format!("this node is stopping resources that an earlier daemon left{running}");
         }
         let ProgressState { answered, all, asked, .. } = &*stage;
         let since = |(name, since): &(String, Instant)| format!("{name} for {} s", since.elapsed().as_secs());
@@ -187,8 +187,8 @@ impl Progress {
             false => format!("; being asked: {}", some(&mut asked.values().map(since))),
         };
         format!(
-            "this node is starting and asks what an earlier life left running: {answered} of {all} resources have \
-             answered{asked}{running}"
+            "this node is starting and looks for resources that an earlier daemon left running: {answered} of {all} \
+             have answered{asked}{running}"
         )
     }
 }
@@ -218,7 +218,7 @@ async fn look(addresses: &Arc<dyn AddressAccess>) -> Result<AddressSnapshot, Str
     register
         .map_err(|fault| fault.to_string())
         .and_then(|register| register.map_err(|fault| fault.to_string()))
-        .map_err(|fault| format!("the kernel does not tell its addresses: {fault}"))
+        .map_err(|fault| format!("the kernel does not list its addresses: {fault}"))
 }
 
 /// Asks for the status of every resource of every group, several at a time. Returns those that may run, in the order of
@@ -282,7 +282,7 @@ async fn status(
         // show that it runs. They are known only where they are kept together.
         if is_left && matches!(outcome, Outcome::Missing(_) | Outcome::Stopped) {
             let text = format!(
-                "{} does not run, but an earlier life has left processes of it: killed",
+                "{} does not run, but an earlier daemon has left processes of it: killed",
                 agents.host_config().name(id)
             );
             agents.note(id, Level::Warning, text);
@@ -359,7 +359,7 @@ async fn sweep_group(agents: &Agents, machine: &Machine, members: SurveyFindings
                     id,
                     Level::Error,
                     format!(
-                        "{name} was also put here by an earlier life, and cannot be taken away: {outcome}"
+                        "{name} was also put here by an earlier daemon, and cannot be removed: {outcome}"
                     ),
                 );
             }
@@ -372,12 +372,13 @@ async fn sweep_group(agents: &Agents, machine: &Machine, members: SurveyFindings
                 agents.note(
                     id,
                     Level::Warning,
-                    format!("{name} was left running by an earlier life: stopped"),
+                    format!("{name} was left running by an earlier daemon: stopped"),
                 );
                 STOP_TRIES
             }
             doubt => {
-                let text = format!("{name} may have been left running by an earlier life ({doubt}): stopped");
+                let text =
+                    format!("{name} may have been left running by an earlier daemon ({doubt}): stopped");
                 agents.note(id, Level::Warning, text);
                 1
             }
@@ -459,8 +460,8 @@ pub fn sweep_gates(host_config: &HostConfig, stuck: &[ResourceId]) -> Vec<(Level
                 continue;
             }
             let text = format!(
-                "the gate of group {name}, which the configuration does not have, keeps its addresses silent: without a \
-                 daemon here, `locum gate --remove --group {name}` takes both away"
+                "the gate of group {name}, which is not in the configuration, keeps its addresses silent: stop the \
+                 daemon here, and `locum gate --remove --group {name}` removes both"
             );
             said.push((Level::Warning, text));
             continue;
@@ -471,25 +472,35 @@ pub fn sweep_gates(host_config: &HostConfig, stuck: &[ResourceId]) -> Vec<(Level
         }
         left.entry(gate.backend.to_string()).or_insert_with(|| (gate.backend, Vec::new())).1.push(gate.name);
     }
-    for (engine, names) in left.values() {
-        for (name, removed) in names.iter().zip(gate::remove_all(engine, names)) {
+    for (backend, names) in left.values() {
+        for (name, removed) in names.iter().zip(gate::remove_all(backend, names)) {
             let name = name.group();
             said.push(match removed {
                 Ok(_) => {
-                    (Level::Info, format!("the gate of group {name} was left by an earlier life: removed"))
+                    (Level::Info, format!("the gate of group {name} was left by an earlier daemon: removed"))
                 }
-                Err(error) => {
-                    (Level::Warning, format!("the gate of group {name} stays from an earlier life: {error}"))
-                }
+                Err(error) => (
+                    Level::Warning,
+                    format!(
+                        "the gate of group {name} was left by an earlier daemon, and cannot be \
+                                              removed: {error}"
+                    ),
+                ),
             });
         }
     }
-    let judges = gate::packet_filters(bpffs).unwrap_or_default();
-    for judge in judges.into_iter().filter(|judge| judge.name.is_of(&host_config.cluster)) {
+    let filters = gate::packet_filters(bpffs).unwrap_or_default();
+    for filter in filters.into_iter().filter(|filter| filter.name.is_of(&host_config.cluster)) {
         // A packet filter without a gate stops nothing, so it may stay if it cannot be removed. The heart makes it
         // ready again.
-        if let Err(error) = gate::remove_packet_filter(&judge) {
-            said.push((Level::Warning, format!("what judges for gates stays from an earlier life: {error}")));
+        if let Err(error) = gate::remove_packet_filter(&filter) {
+            said.push((
+                Level::Warning,
+                format!(
+                    "the packet filter for gates was left by an earlier daemon, and \
+                                                cannot be removed: {error}"
+                ),
+            ));
         }
     }
     said

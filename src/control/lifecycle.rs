@@ -118,7 +118,7 @@ pub enum Refused {
 
 impl Refused {
     pub(super) fn by_files(dir: &Path, here_alone: bool) -> Self {
-        errln!("locum: the configuration in {} is not good: nothing is started", dir.display());
+        errln!("locum: the configuration in {} has errors: the daemon is not started", dir.display());
         if here_alone { Self::OnlyHere } else { Self::Wrong }
     }
 }
@@ -150,7 +150,8 @@ pub fn run(settings: Settings) -> anyhow::Result<DaemonOutcome> {
     let Some(dialect) = settings.dialect.or_else(|| ConfigDialect::of(dir)) else {
         let dir = dir.display();
         errln!(
-            "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
+            "locum: {dir} holds both ha.cf and locum.toml: remove one of them, or give --dialect r1 or --dialect \
+             native"
         );
         return Ok(DaemonOutcome::NotStarted(Refused::Wrong));
     };
@@ -165,29 +166,29 @@ pub fn run(settings: Settings) -> anyhow::Result<DaemonOutcome> {
     let Start { config, keys, misfits } = &start;
     anyhow::ensure!(
         !settings.only_as_witness || config.plan.is_witness(),
-        "by {} this host is no witness: nothing is run here",
+        "{} does not name this host as a witness: the daemon is not started",
         dir.join(files::NATIVE).display()
     );
-    let duties = Arc::new(config.plan.host_config());
+    let host_config = Arc::new(config.plan.host_config());
 
     // Before anything is touched: resources of another living daemon would look like leftovers.
     let place = Reservation::default();
-    let doubts = place.take(&duties)?;
+    let doubts = place.take(&host_config)?;
     let mut state = StateDirs::open(&settings.state_dir, &settings.run_dir)?;
     state.keep(place);
     // The native dialect has a port of its own: a heartbeat may run beside it.
     if dialect == ConfigDialect::R1 {
         state.take_the_place_of_heartbeat(&settings.heartbeat_pid)?;
     }
-    let journal = open_log(settings.log, &duties)?;
+    let journal = open_log(settings.log, &host_config)?;
     introduce(&journal, dir, &config.plan, keys, misfits);
     if let Err(error) = locum_sys::child::raise_file_limit() {
-        journal.say(Level::Warning, format!("the limit of open files stays low: {error}"));
+        journal.say(Level::Warning, format!("the limit of open files cannot be raised: {error}"));
     }
     for warning in doubts.into_iter().chain(state.take_warnings()) {
         journal.say(Level::Warning, warning);
     }
-    errands::prepare().context("the kernel gives this daemon no threads")?;
+    errands::prepare().context("the kernel refuses threads for this daemon")?;
     let end = runtime.block_on(live(settings, start, signals, Arc::new(state), &journal));
     // Connections of clients that wait for our end must close with the process, not before. Children and files that
     // still hang must not hold the end up.
@@ -250,8 +251,8 @@ async fn live(
     let settings = Arc::new(settings);
     let run_dir = &settings.run_dir;
     let notify = ServiceManager::from_env();
-    let listener =
-        socket::open(run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
+    let listener = socket::open(run_dir)
+        .with_context(|| format!("the control socket in {} cannot be made", run_dir.display()))?;
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
     // Scripts of heartbeat's kind can only speak to a cluster of its dialect.
     if matches!(config.plan, Plan::R1(_)) {
@@ -259,7 +260,7 @@ async fn live(
             Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
             Err(fault) => journal.say(
                 Level::Warning,
-                format!("{}: scripts cannot say anything to the cluster: {fault}", settings.fifo.display()),
+                format!("{}: scripts cannot send messages to the cluster: {fault}", settings.fifo.display()),
             ),
         }
     }
@@ -295,7 +296,7 @@ async fn live(
     };
     let mut daemon = ControlPlane::new(parts, keys, signals);
     if settings.background {
-        let_go().context("standard error cannot be given back")?;
+        let_go().context("standard error cannot be closed")?;
     }
     let end = daemon.run().await;
     // Later clients find no socket.
@@ -315,9 +316,10 @@ fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
         Plan::Native(_) => hands.keep_kin = Some(settings.run_dir.display().to_string()),
     }
     hands.notes = Some(settings.run_dir.join(agents::orphans::DIRECTORY));
-    let duties = Arc::new(config.plan.host_config());
-    let (watchdog, log) = (duties.watchdog.as_ref().map(PathBuf::from), log_targets(settings.log, &duties));
-    let agents = Agents::new(duties, hands);
+    let host_config = Arc::new(config.plan.host_config());
+    let (watchdog, log) =
+        (host_config.watchdog.as_ref().map(PathBuf::from), log_targets(settings.log, &host_config));
+    let agents = Agents::new(host_config, hands);
     Equipment {
         events: EventScripts::start(agents.clone()),
         agents,
@@ -377,11 +379,11 @@ pub(super) fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
     let chance = getrandom::u32().map_or(1, u64::from);
     match text.map_err(|error| error.to_string()).and_then(|text| Losses::parse(&text, chance)) {
         Ok(losses) => {
-            journal.say(Level::Warning, format!("{name} is there: FRAMES ARE DROPPED ON PURPOSE: {losses}"));
+            journal.say(Level::Warning, format!("{name} exists: FRAMES ARE DROPPED ON PURPOSE: {losses}"));
             Some(losses)
         }
         Err(why) => {
-            journal.say(Level::Error, format!("{name} is there, and {why}: nothing is dropped"));
+            journal.say(Level::Error, format!("{name} exists, but {why}: no frames are dropped"));
             None
         }
     }

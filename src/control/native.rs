@@ -44,11 +44,13 @@ use crate::{
 pub(super) fn load(dir: &Path, settings: &Settings) -> anyhow::Result<Result<Start, Refused>> {
     anyhow::ensure!(
         !settings.prefer_scripts,
-        "--prefer-scripts is for clusters with ha.cf: a native cluster's addresses stand behind gates, which no script opens"
+        "--prefer-scripts works only with ha.cf: the addresses of a native cluster stand behind gates, which \
+         scripts cannot open"
     );
     anyhow::ensure!(
         settings.gates != GateChoice::None,
-        "--gates none is for clusters with ha.cf: in locum.toml a group with guard none does without a gate where none is possible"
+        "--gates none works only with ha.cf: in locum.toml give a group guard none, and it runs without a gate \
+         where none is possible"
     );
     let files = NativeFiles::read_them(dir, None);
     let mut checked = files.check();
@@ -135,8 +137,8 @@ pub(super) fn greeting(plan: &NativePlan) -> String {
 /// A permanent warning about this cluster, if there is one.
 pub(super) fn warning(plan: &NativePlan) -> Option<&'static str> {
     plan.may_use_single_vote().then_some(
-        "there is no third voter: a node takes over when the other has been silent for a lease, and in a partition \
-         both run every group; a witness on a third machine changes that (`locum witness add`)",
+        "there is no third voter: a node takes over after one lease of silence, so in a partition both nodes run \
+         every group; add a witness on a third machine: `locum witness add`",
     )
 }
 
@@ -166,7 +168,7 @@ pub(super) fn changes(old: &NativePlan, new: &NativePlan) -> Changes {
     let differences = settings::summary(&old.canonical_settings(), &new.canonical_settings());
     let line = |difference: &SettingDifference| {
         let SettingDifference { name, ours, theirs } = difference;
-        format!("{name}: {} runs, the file says {}", says(ours), says(theirs))
+        format!("{name}: the daemon uses {}, the file says {}", says(ours), says(theirs))
     };
     let mut restart: Vec<String> = differences.iter().map(line).collect();
     if old.local != new.local {
@@ -193,14 +195,16 @@ pub(super) fn order(
         let names = || plan.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(" ");
         match plan.member(&name.to_lowercase()) {
             Some(NativeMember::Node(node)) => Ok(node),
-            Some(NativeMember::Witness(_)) => Err(format!("{name} is a witness, and runs nothing")),
+            Some(NativeMember::Witness(_)) => Err(format!("{name} is a witness, which runs no groups")),
             None => Err(format!("there is no node {}; the nodes are: {}", Escaped(name.as_bytes()), names())),
         }
     };
     let order = match wish {
         UserOrder::Standby(GroupSet::All) => NativeOrder::Standby,
         UserOrder::Standby(_) | UserOrder::Takeover(_) => {
-            return Err("a cluster with locum.toml has no sets: `locum move GROUP NODE`".into());
+            return Err(
+                "a cluster with locum.toml has no sets of groups: type `locum move GROUP NODE`".into()
+            );
         }
         UserOrder::Online => NativeOrder::Online,
         UserOrder::Maintenance { on } => NativeOrder::Maintenance(*on),
@@ -281,7 +285,7 @@ mod tests {
             let _ = std::fs::remove_file(lives.path().join(name));
         }
         assert!(above(0, None).is_none(), "and so does the state without a ledger");
-        assert!(lives.notes.borrow().last().unwrap().contains("earlier lives is gone"));
+        assert!(lives.notes.borrow().last().unwrap().contains("earlier runs is gone"));
     }
 
     #[test]

@@ -136,10 +136,12 @@ pub(super) fn order(wish: &UserOrder) -> Result<Order, String> {
         }),
         UserOrder::Leave => Order::Leave,
         UserOrder::Move { .. } => {
-            return Err("a cluster with ha.cf moves sets of groups: `locum standby`, `locum takeover`".into());
+            return Err(
+                "a cluster with ha.cf moves sets of groups: type `locum standby` or `locum takeover`".into(),
+            );
         }
         UserOrder::Online | UserOrder::Maintenance { .. } | UserOrder::Freeze { .. } => {
-            return Err("a cluster with ha.cf does not know this; one with locum.toml does".into());
+            return Err("a cluster with ha.cf does not have this command; it needs locum.toml".into());
         }
     })
 }

@@ -24,7 +24,7 @@ pub struct Reservation(Mutex<BTreeMap<String, exclusive_name::ExclusiveName>>);
 
 /// Another daemon has the name. Prints the cure.
 #[derive(Debug, PartialEq, Eq, Error)]
-#[error("{me} of this configuration runs here already, in {}: nothing is touched{}", .who, cure(.run_dir.as_deref()))]
+#[error("{me} of this configuration already runs here, in {}: this daemon does not start{}", .who, cure(.run_dir.as_deref()))]
 pub struct Taken {
     /// The node or witness for which this daemon stands.
     me: String,
@@ -35,8 +35,8 @@ pub struct Taken {
 }
 
 fn cure(run_dir: Option<&str>) -> String {
-    let Some(run_dir) = run_dir else { return "; end that one first".to_owned() };
-    format!(". `locum --run {run_dir} status` asks it, `locum --run {run_dir} stop` ends it")
+    let Some(run_dir) = run_dir else { return "; stop that daemon first".to_owned() };
+    format!(". `locum --run {run_dir} status` shows it, `locum --run {run_dir} stop` stops it")
 }
 
 impl Reservation {
@@ -81,7 +81,7 @@ impl Reservation {
                     }
                     Ok(exclusive_name::NameHolder { pid, uid }) => {
                         let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-                        format!("user {}{pid} has taken the name that says so", ports::user(uid))
+                        format!("user {}{pid} holds the name that a daemon takes", ports::user(uid))
                     }
                     Err(_) => error.to_string(),
                 },
@@ -92,7 +92,9 @@ impl Reservation {
         doubts.dedup();
         let doubts = doubts.into_iter();
         Ok(doubts
-            .map(|why| format!("a second daemon of {} here would not be noticed: {why}", host_config.me))
+            .map(|why| {
+                format!("a second daemon of {} on this machine would not be detected: {why}", host_config.me)
+            })
             .collect())
     }
 }

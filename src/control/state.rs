@@ -177,7 +177,7 @@ impl StateDirs {
             Ok(()) => self.heartbeat_pid = Some(path.to_path_buf()),
             Err(fault) => {
                 self.warn(format!(
-                    "{} is not written, scripts that read it see no daemon: {fault}",
+                    "{} cannot be written, so scripts that read it see no daemon: {fault}",
                     path.display()
                 ));
             }
@@ -206,7 +206,7 @@ impl StateDirs {
             // An empty file comes from a crash at the moment of its making, so nothing is lost.
             None => Vec::new(),
             Some(bytes) if bytes.is_empty() => {
-                self.warn(format!("{} was empty: this node has got a new UUID", path.display()));
+                self.warn(format!("{} was empty: this node has a new UUID", path.display()));
                 bytes
             }
             Some(bytes) => bytes,
@@ -253,7 +253,7 @@ impl StateDirs {
                     // The file may be a copy of an earlier day. The other node would take its number for a replay.
                     Some(known) => {
                         self.warn(format!(
-                            "{} says {last}, but this node has already lived its generation {known}: going on from there",
+                            "{} says {last}, but this node has already used generation {known}: it goes on from there",
                             path.display()
                         ));
                         known + 1
@@ -364,7 +364,7 @@ impl StateDirs {
             let copy = self.state.join(format!("{KNOWN_FILE}.damaged"));
             write(&copy, &bytes, 0o600)?;
             self.warn(format!(
-                "{}: {bad} lines cannot be read, the others are used; a copy is kept as {}",
+                "{}: {bad} lines cannot be read and are ignored; a copy is kept as {}",
                 path.display(),
                 copy.display()
             ));
@@ -626,7 +626,7 @@ mod tests {
         dirs.put(GENERATION_FILE, b"              7\n");
         let state = dirs.open().unwrap();
         assert_eq!(state.next_generation("a", FILE, NOW).unwrap(), NOW + 2);
-        assert!(state.take_warnings()[0].contains("has already lived its generation"));
+        assert!(state.take_warnings()[0].contains("has already used generation"));
         drop(state);
         fs::remove_file(dirs.path(GENERATION_FILE)).unwrap();
         assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 0).unwrap(), NOW + 3);

@@ -264,8 +264,8 @@ impl Addresses {
         let line = |(id, said): (ResourceId, AddressClaim)| {
             let name = network.interface_by_index(said.interface).map_or("?", |it| it.name.as_str());
             let text = format!(
-                "{} is announced by another machine too, {} on {name}: it is announced again from here, and whoever asks may \
-                 reach either; take it from that machine",
+                "{} is also announced by another machine, {} on {name}: it is announced again from here, but \
+                 clients may reach either; remove it from that machine",
                 said.ip,
                 rivals::text(said.mac)
             );
@@ -421,8 +421,8 @@ impl Addresses {
 
     /// Ends everything that is done for an address.
     fn let_go(&mut self, id: ResourceId) -> Option<Held> {
-        for agenda in [&mut self.announcements, &mut self.refreshes, &mut self.renewals] {
-            agenda.set(id, None);
+        for timers in [&mut self.announcements, &mut self.refreshes, &mut self.renewals] {
+            timers.set(id, None);
         }
         self.held.remove(&id)
     }
@@ -556,7 +556,8 @@ impl Addresses {
                 Err(error) => {
                     self.renewals.set(id, Some(now + RENEWAL_RETRY_NANOS));
                     let text = format!(
-                        "the lifetime of {} cannot be renewed, and it goes when that is over: {error}",
+                        "the lifetime of {} cannot be renewed, and the kernel removes the address when it is over: \
+                         {error}",
                         held.ip
                     );
                     let is_news = !mem::replace(&mut held.unrenewed, true);
@@ -890,7 +891,7 @@ fn third(lifetime: Lifetime) -> u64 {
 }
 
 fn no_address() -> Outcome {
-    Outcome::Failed("the plan knows no address of that number".to_string())
+    Outcome::Failed("the plan has no address of that number".to_string())
 }
 
 /// Where the address stands, of the places where it would be ours: on the interface that the plan names or, without a
@@ -960,7 +961,9 @@ fn add(
     if let Err(error) = exists(put_on(new, network, lifetime)) {
         let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
         let lack = rights::no_addresses().filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
-        let is_off = || (new.ip.is_ipv6() && ipv6_is_off(interface)).then(|| "IPv6 is off there".to_owned());
+        let is_off = || {
+            (new.ip.is_ipv6() && ipv6_is_off(interface)).then(|| "IPv6 is off on that interface".to_owned())
+        };
         let why = lack.or_else(is_off).unwrap_or_else(|| error.to_string());
         return Err(format!("cannot add {} to {interface}: {why}", new.ip));
     }
@@ -1004,8 +1007,8 @@ fn foreign(there: &InterfaceAddress, network: &Network) -> String {
     let InterfaceAddress { ip, prefix, interface, .. } = there;
     let name = network.interface_by_index(*interface).map_or("?", |interface| interface.name.as_str());
     format!(
-        "{ip} stands on {name} already, and Locum did not put it there: if it is this machine's own address, choose \
-         another one for the service, else remove it: ip address del {ip}/{prefix} dev {name}"
+        "{ip} exists on {name} already, and Locum did not put it there: if it is this machine's own address, choose \
+         another one for the service, else type: ip address del {ip}/{prefix} dev {name}"
     )
 }
 

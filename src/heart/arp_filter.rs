@@ -39,7 +39,7 @@ const INTERFACES: u64 = 2;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArpFilterStats {
     /// Its backend: `nft` or `bpf`; absent where none is wanted, or none is possible.
-    pub engine: Option<String>,
+    pub backend: Option<String>,
     /// Why there is no filter, or what is wrong with it; absent when all is well.
     pub fault: Option<String>,
     /// How often it was put back after another process removed it, or a part of it.
@@ -112,13 +112,14 @@ impl ArpFilterThread {
             let all = if has_groups { arp_filter::list().unwrap_or_default() } else { Vec::new() };
             for old in all.iter().filter(|old| old.name.is_of(cluster)) {
                 if let Err(error) = arp_filter::remove(old) {
-                    made.fault = Some(format!("the ARP filter of an earlier life stays: {error}"));
+                    made.fault =
+                        Some(format!("the ARP filter of an earlier daemon cannot be removed: {error}"));
                 }
             }
             return Ok(made);
         }
-        let engine = match backend {
-            Ok(engine) => engine.clone(),
+        let backend = match backend {
+            Ok(backend) => backend.clone(),
             Err(why) => {
                 made.fault = Some(why.clone());
                 return Ok(made);
@@ -126,7 +127,7 @@ impl ArpFilterThread {
         };
         let mut work = ArpFilterWorker {
             shared,
-            backend: engine,
+            backend,
             cluster: cluster.to_owned(),
             homes,
             filter: None,
@@ -153,11 +154,14 @@ impl ArpFilterThread {
     /// The line about the filter for the start of the log.
     pub(super) fn verdict(&self) -> Option<(Level, String)> {
         let Some(why) = &self.fault else {
-            return self.backend.as_ref().map(|engine| (Level::Info, format!("ARP filter by {engine}")));
+            return self
+                .backend
+                .as_ref()
+                .map(|backend| (Level::Info, format!("ARP filter: made by {backend}")));
         };
         let text = format!(
-            "no ARP filter: {why}; a service address is answered for on every interface of this machine, also when this daemon \
-             is killed or frozen"
+            "ARP filter: missing: {why}; every interface of this machine answers for a service address, even while \
+             this daemon is dead or frozen"
         );
         Some((Level::Warning, text))
     }
@@ -201,7 +205,7 @@ impl ArpFilterThread {
 
     pub(super) fn stats(&self) -> ArpFilterStats {
         ArpFilterStats {
-            engine: self.backend.clone(),
+            backend: self.backend.clone(),
             fault: self.fault.clone(),
             restored: self.shared.restored.load(Ordering::Relaxed),
         }
@@ -287,8 +291,10 @@ impl ArpFilterWorker {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 self.shared.restored.fetch_add(1, Ordering::Relaxed);
-                let text =
-                    format!("somebody took away a part of the ARP filter: put back: {}", missing.join(", "));
+                let text = format!(
+                    "ARP filter: another program removed a part of it: put back: {}",
+                    missing.join(", ")
+                );
                 self.say(ArpFilterReport::Note(Level::Warning, text));
             }
             Err(error) => {
@@ -332,8 +338,8 @@ impl ArpFilterWorker {
             return;
         }
         let (level, text) = match &fault {
-            Some(why) => (Level::Error, format!("the ARP filter does not stand as it should: {why}")),
-            None => (Level::Info, "the ARP filter stands".to_owned()),
+            Some(why) => (Level::Error, format!("ARP filter: not complete: {why}")),
+            None => (Level::Info, "ARP filter: complete again".to_owned()),
         };
         self.say(ArpFilterReport::Note(level, text));
         self.say(ArpFilterReport::Fault(fault.clone()));
@@ -380,7 +386,8 @@ mod tests {
             let other = ArpFilter::open(&Backend::Nft, "test", homes.clone()).unwrap();
             let mut filter = ArpFilterThread::start(&Ok(Backend::Nft), "test", true, homes).unwrap();
             let told = filter.verdict();
-            let is_fault = matches!(&told, Some((Level::Warning, text)) if text.contains("no ARP filter"));
+            let is_fault =
+                matches!(&told, Some((Level::Warning, text)) if text.contains("ARP filter: missing"));
             if !is_fault {
                 // Before Linux 6.9 tables have no owner.
                 assert!(filter.stats().fault.is_none() && filter.look().is_empty(), "{told:?}");
@@ -392,7 +399,7 @@ mod tests {
                 clock::sleep_until(clock::monotonic_nanos() + 10_000_000);
                 notes = filter.look();
             }
-            assert_eq!(notes, [(Level::Info, "the ARP filter stands".to_owned())]);
+            assert_eq!(notes, [(Level::Info, "ARP filter: complete again".to_owned())]);
             assert_eq!(filter.stats().fault, None);
             filter.leave(true);
         };

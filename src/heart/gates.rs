@@ -52,25 +52,25 @@ pub(super) struct Lease {
 /// How gates are to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GateChoice {
-    /// The best engine that works here
+    /// The best backend that works here
     #[default]
     Auto,
-    /// Programs on tcx
+    /// Programs on tcx of each interface
     Bpf,
-    /// Rules of nf_tables
+    /// Rules in a table of nf_tables
     Nft,
-    /// Nothing: there are no gates
+    /// No gates at all
     None,
 }
 
 impl GateChoice {
     fn backend(self, probe: &gate::GateProbe) -> Result<Backend, String> {
-        let asked = |why: &String| format!("no gate is possible by the engine that was asked for: {why}");
+        let asked = |why: &String| format!("no gate is possible with the chosen backend: {why}");
         match self {
             Self::Auto => probe.choose(),
             Self::Bpf => probe.bpf.as_ref().map(|bpffs| Backend::Bpf { bpffs: bpffs.clone() }).map_err(asked),
             Self::Nft => probe.nft.as_ref().map(|()| Backend::Nft).map_err(asked),
-            Self::None => Err("no gate is wanted".into()),
+            Self::None => Err("gates are switched off".into()),
         }
     }
 
@@ -88,7 +88,7 @@ impl GateChoice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateStats {
     /// The backend in use: `bpf` or `nft`; absent where no gate is possible, or none is wanted.
-    pub engine: Option<String>,
+    pub backend: Option<String>,
     /// Why `bpf` is not used; absent when it is.
     pub bpf_missing: Option<String>,
     /// Why `nft` could not be used; absent when it could.
@@ -229,7 +229,7 @@ pub(super) struct Gates {
     watch: Option<TableWatch>,
     eras: ClockEras,
     cluster: String,
-    /// What judges for all groups, once it was made ready.
+    /// The packet filter of all groups, once it was made ready.
     packet_filter: Option<PacketFilter>,
     groups: Vec<GatedGroup>,
     renewals: u64,
@@ -287,18 +287,18 @@ impl Gates {
         };
         let groups: Vec<GatedGroup> = host_config.groups.iter().map(group).collect();
         let is_wanted = groups.iter().any(GatedGroup::wants_gate);
-        let (engine, filter, missing) = if is_wanted {
+        let (backend, filter, missing) = if is_wanted {
             let probe = gate::probe();
             let filter = options.gates.filter(&probe);
             (options.gates.backend(&probe), filter, (probe.bpf.err(), probe.nft.err()))
         } else {
-            let unwanted = || Err("no group wants a gate".into());
+            let unwanted = || Err("no group needs a gate".into());
             (unwanted(), unwanted(), (None, None))
         };
-        let is_nft = matches!(engine, Ok(Backend::Nft));
+        let is_nft = matches!(backend, Ok(Backend::Nft));
         let watch = is_nft.then(|| TableWatch::open().ok()).flatten();
         Self {
-            backend: engine,
+            backend,
             filter,
             missing,
             watch,
@@ -316,8 +316,9 @@ impl Gates {
         }
     }
 
-    /// Lets what judges for all groups stand where their addresses would be put, and hear where rivals announce their claims.
-    /// Calls that block for long: before the heart runs. What cannot be done is returned, and tried again when it is wanted.
+    /// Puts the packet filter where the addresses of the groups would be put, and lets it listen where rivals announce their
+    /// claims. Blocks for long, so it is called before the heart runs. What cannot be done is returned, and tried
+    /// again when it is wanted.
     pub(super) fn make_ready(
         &mut self,
         places: &[(GroupIndex, u32)],
@@ -329,17 +330,18 @@ impl Gates {
         if self.backend.is_err() || !self.groups.iter().any(GatedGroup::wants_gate) {
             return Vec::new();
         }
-        let judge = match self.packet_filter() {
-            Ok(judge) => judge,
-            Err(error) => return vec![format!("gates will not be made: {error}")],
+        let filter = match self.packet_filter() {
+            Ok(filter) => filter,
+            Err(error) => return vec![format!("gates: cannot be made: {error}")],
         };
-        let is_owned = judge.is_owned();
-        let covered = places.iter().map(|interface| judge.cover(*interface));
-        let heard =
-            listeners.into_iter().flat_map(|ears| ears.interfaces.iter().map(|index| (*index, ears.port)));
-        let heard = heard.map(|(interface, port)| judge.listen(interface, port));
+        let is_owned = filter.is_owned();
+        let covered = places.iter().map(|interface| filter.cover(*interface));
+        let heard = listeners
+            .into_iter()
+            .flat_map(|listeners| listeners.interfaces.iter().map(|index| (*index, listeners.port)));
+        let heard = heard.map(|(interface, port)| filter.listen(interface, port));
         let faults = covered.chain(heard).filter_map(Result::err);
-        let faults = faults.map(|error| format!("gates are not ready: {error}")).collect();
+        let faults = faults.map(|error| format!("gates: not ready: {error}")).collect();
         if is_owned {
             // No other process can delete anything, and the watch would read of each of our own changes.
             self.watch = None;
@@ -348,22 +350,22 @@ impl Gates {
     }
 
     fn packet_filter(&mut self) -> io::Result<&PacketFilter> {
-        let judge = match (self.packet_filter.take(), &self.backend) {
-            (Some(judge), _) => judge,
-            (None, Ok(engine)) => PacketFilter::open(engine, &self.cluster, PATTERN)?,
+        let filter = match (self.packet_filter.take(), &self.backend) {
+            (Some(filter), _) => filter,
+            (None, Ok(backend)) => PacketFilter::open(backend, &self.cluster, PATTERN)?,
             (None, Err(why)) => return Err(io::Error::other(why.clone())),
         };
-        Ok(self.packet_filter.insert(judge))
+        Ok(self.packet_filter.insert(filter))
     }
 
     /// Removes the packet filter, unless a gate exists: that one keeps its addresses silent for the next daemon.
     pub(super) fn leave(&mut self) {
         if self.groups.iter().all(|group| group.gate.is_none())
-            && let Some(judge) = self.packet_filter.take()
+            && let Some(filter) = self.packet_filter.take()
         {
             // A packet filter without gates stops nothing. A later start finds it, and `locum gate --remove` removes
             // it.
-            let _ = judge.remove();
+            let _ = filter.remove();
         }
     }
 
@@ -398,17 +400,18 @@ impl Gates {
         }
         let is_required = self.groups.iter().any(|group| group.need == host_config::GatePolicy::Required);
         Some(match &self.backend {
-            Ok(engine) => (Level::Info, format!("gates are made by {engine}")),
+            Ok(backend) => (Level::Info, format!("gates: made by {backend}")),
             Err(why) if is_required => (
                 Level::Error,
                 format!(
-                    "{why}: addresses of groups with guard lease are not started here, and those of others answer on \
-                     when this daemon is killed or frozen"
+                    "{why}: addresses of groups with guard lease are not started here; those of other groups go on \
+                     answering while this daemon is dead or frozen"
                 ),
             ),
-            Err(why) => {
-                (Level::Warning, format!("{why}: addresses answer on when this daemon is killed or frozen"))
-            }
+            Err(why) => (
+                Level::Warning,
+                format!("{why}: addresses go on answering while this daemon is dead or frozen"),
+            ),
         })
     }
 
@@ -431,9 +434,9 @@ impl Gates {
     fn renew(&mut self, mut groups: Vec<usize>, told: &mut GateOutcome) {
         groups.sort_unstable();
         groups.dedup();
-        let Self { packet_filter: judge, groups: entries, eras, renewals, .. } = self;
+        let Self { packet_filter: filter, groups: entries, eras, renewals, .. } = self;
         groups.retain(|group| entries[*group].gate.is_some());
-        let Some(judge) = judge else { return };
+        let Some(filter) = filter else { return };
         if groups.is_empty() {
             return;
         }
@@ -447,18 +450,18 @@ impl Gates {
             };
             groups.iter().filter_map(order)
         };
-        let mut done = judge.renew(orders());
+        let mut done = filter.renew(orders());
         if let Err(error) = &done {
             // With `nft` the table is gone. It is put back at once, or when the watch tells of it.
             let error = error.to_string();
-            match judge.restore() {
+            match filter.restore() {
                 Ok(()) => {
                     told.notes.push((
                         Level::Warning,
                         None,
-                        format!("somebody took away the gates ({error}): put back"),
+                        format!("gates: another program removed them ({error}): put back"),
                     ));
-                    done = judge.renew(orders());
+                    done = filter.renew(orders());
                     groups.iter().for_each(|group| entries[*group].restored += 1);
                 }
                 Err(again) => done = Err(io::Error::other(format!("{error}; {again}"))),
@@ -510,11 +513,11 @@ impl Gates {
                 news.insert(group.0, proofs);
             }
         }
-        let Self { packet_filter: judge, groups, .. } = self;
+        let Self { packet_filter: filter, groups, .. } = self;
         for (group, proofs) in &news {
             groups[*group].proofs.clone_from(proofs);
         }
-        let Some(judge) = judge else { return told };
+        let Some(filter) = filter else { return told };
         // Steps from one group to the next without a look at those in between: a batch is often of one group.
         let (mut rest, mut first) = (&mut groups[..], 0);
         let gates = news.iter().filter_map(|(index, proofs)| {
@@ -522,8 +525,8 @@ impl Gates {
             (rest, first) = (behind, index + 1);
             Some((entry.gate.as_mut()?, proofs.clone()))
         });
-        if let Err(error) = judge.set_proofs(gates) {
-            let why = format!("its gate does not know what a rival's claim proves: {error}");
+        if let Err(error) = filter.set_proofs(gates) {
+            let why = format!("its gate cannot verify the claims of rivals: {error}");
             for group in news.into_keys() {
                 if groups[group].gate.is_some() {
                     groups[group].fail(GroupIndex(group), &why, &mut told);
@@ -552,16 +555,16 @@ impl Gates {
             Ok(_) => {
                 self.packet_filter().map(drop).map_err(|error| format!("no gate is possible now: {error}"))
             }
-            Err(why) if need == host_config::GatePolicy::Required => {
-                Err(format!("{why}; `locum gate` shows what is missing, guard none does without"))
-            }
+            Err(why) if need == host_config::GatePolicy::Required => Err(format!(
+                "{why}; `locum gate` shows what is missing; a group with guard none runs without a gate"
+            )),
             Err(_) => return Ok(told),
         };
-        let Self { packet_filter: judge, groups, cluster, .. } = self;
+        let Self { packet_filter: filter, groups, cluster, .. } = self;
         let entry = &mut groups[group.0];
-        let stands = stands.and_then(|()| match judge {
-            Some(judge) => entry
-                .stand(judge, cluster, interface, listeners, answers)
+        let stands = stands.and_then(|()| match filter {
+            Some(filter) => entry
+                .stand(filter, cluster, interface, listeners, answers)
                 .map_err(|error| format!("no gate on its interface: {error}")),
             None => Ok(()),
         });
@@ -587,7 +590,8 @@ impl Gates {
         entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
         if let Err(error) = gate.remove() {
-            let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
+            let text =
+                format!("its gate cannot be removed, and stays shut: {error}; type `locum gate --remove`");
             told.notes.push((Level::Error, Some(group), text));
         }
         told
@@ -635,12 +639,12 @@ impl Gates {
             match gate.restore() {
                 Ok(()) => {
                     entry.restored += 1;
-                    let text = format!("somebody took away a part of its gate: put back: {missing}");
+                    let text = format!("its gate: another program removed a part of it: put back: {missing}");
                     told.notes.push((Level::Warning, Some(group), text));
                     restored.push(index);
                 }
                 Err(error) => {
-                    entry.fail(group, &format!("its gate is not whole ({missing}): {error}"), &mut told);
+                    entry.fail(group, &format!("its gate is not complete ({missing}): {error}"), &mut told);
                 }
             }
         }
@@ -652,15 +656,15 @@ impl Gates {
     /// look.
     fn stay_in_front(&mut self, outcome: &mut GateOutcome) {
         let now = clock::monotonic_nanos();
-        let Some(judge) = self.packet_filter.as_ref().filter(|_| now >= self.front_at) else { return };
-        match judge.stay_in_front(PLACES_A_LOOK) {
+        let Some(filter) = self.packet_filter.as_ref().filter(|_| now >= self.front_at) else { return };
+        match filter.stay_in_front(PLACES_A_LOOK) {
             Ok(None) => {}
             Ok(Some(gate::Overtaken { interface, by })) => {
                 let known = self.overtaken.entry(interface).or_default();
                 if known.times == 0 || known.by != by {
                     let text = format!(
-                        "{}: a program of somebody else's, {by}, went before the gates' and would have let everything pass: \
-                         ours are in front again",
+                        "{}: another program, {by}, went in front of the gates' programs and would have let every \
+                         packet pass: they are in front again",
                         name_of(interface)
                     );
                     outcome.notes.push((Level::Warning, None, text));
@@ -669,7 +673,7 @@ impl Gates {
             }
             Err(error) => {
                 // Its own look reports it if it lasts: an interface that is going is not a fault.
-                let text = format!("a program of somebody else's stays before the gates': {error}");
+                let text = format!("gates: another program stays in front of their programs: {error}");
                 if self.front_fault.as_ref() != Some(&text) {
                     outcome.notes.push((Level::Error, None, text.clone()));
                 }
@@ -689,13 +693,13 @@ impl Gates {
             let name = name_of(*interface);
             outcome.notes.push(if goes_on {
                 let text = format!(
-                    "{name}: {} comes before the gates' programs again and again: until that ends, no gate there can be \
-                     relied on, and groups with addresses there belong on another node",
+                    "{name}: {} goes in front of the gates' programs again and again: until that ends no gate there \
+                     can be relied on; move groups with addresses there to another node",
                     known.by
                 );
                 (Level::Error, None, text)
             } else {
-                (Level::Info, None, format!("{name}: nothing comes before the gates' programs any more"))
+                (Level::Info, None, format!("{name}: no other program goes in front of the gates' programs any more"))
             });
         }
         if self.overtaken.values().any(|known| known.lasts) {
@@ -706,15 +710,15 @@ impl Gates {
     /// Why no gate on that interface can be relied on, if so.
     pub(super) fn trouble(&self, interface: u32) -> Option<String> {
         let known = self.overtaken.get(&interface).filter(|known| known.lasts)?;
-        Some(format!("{} comes before the gates' programs again and again", known.by))
+        Some(format!("{} goes in front of the gates' programs again and again", known.by))
     }
 
     /// Checks the packet filter. Returns whether it was put back: then gates may have gone with it.
     fn check_packet_filter(&mut self, outcome: &mut GateOutcome) -> bool {
-        let Self { packet_filter: Some(judge), packet_filter_fault: judge_fault, .. } = self else {
+        let Self { packet_filter: Some(filter), packet_filter_fault: judge_fault, .. } = self else {
             return false;
         };
-        let missing = match judge.missing_of(PLACES_A_LOOK) {
+        let missing = match filter.missing_of(PLACES_A_LOOK) {
             Ok(missing) if missing.is_empty() => {
                 *judge_fault = None;
                 return false;
@@ -724,10 +728,10 @@ impl Gates {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
             Err(error) => error.to_string(),
         };
-        match judge.restore() {
+        match filter.restore() {
             Ok(()) => {
                 *judge_fault = None;
-                let text = format!("somebody took away a part of all gates: put back: {missing}");
+                let text = format!("gates: another program removed a part of all gates: put back: {missing}");
                 outcome.notes.push((Level::Warning, None, text));
                 true
             }
@@ -735,7 +739,14 @@ impl Gates {
                 // Reported once while it lasts, whatever else is missing meanwhile.
                 let text = error.to_string();
                 if judge_fault.as_ref() != Some(&text) {
-                    outcome.notes.push((Level::Error, None, format!("no gate is whole ({missing}): {text}")));
+                    outcome.notes.push((
+                        Level::Error,
+                        None,
+                        format!(
+                            "gates: all of them are incomplete ({missing}): \
+                                                                     {text}"
+                        ),
+                    ));
                 }
                 *judge_fault = Some(text);
                 false
@@ -766,13 +777,13 @@ impl Gates {
             _ => Vec::new(),
         };
         GateStats {
-            engine: self.backend.as_ref().ok().map(ToString::to_string),
+            backend: self.backend.as_ref().ok().map(ToString::to_string),
             bpf_missing: self.missing.0.clone(),
             nft_missing: self.missing.1.clone(),
             renewals: self.renewals,
             without,
             gates: self.groups.iter().filter_map(state).collect(),
-            refused: self.packet_filter.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
+            refused: self.packet_filter.as_ref().map_or(0, |filter| filter.refused().unwrap_or(0)),
             refused_ago: self.refusals.ago(clock::monotonic_nanos()),
             overtaken: self.overtaken.iter().map(|(interface, known)| known.state(*interface)).collect(),
         }
@@ -802,7 +813,7 @@ impl GatedGroup {
             name: self.name.clone(),
             addresses: self.addresses.clone(),
             interfaces: vec![interface],
-            rivals: listeners.and_then(|ears| ears.rivals(cluster, &self.key)),
+            rivals: listeners.and_then(|listeners| listeners.rivals(cluster, &self.key)),
             proofs: self.proofs.clone(),
         };
         // The gate of an earlier daemon goes on without a packet lost.
@@ -838,8 +849,8 @@ impl GatedGroup {
         (self.deadline, self.fault) = (deadline, None);
         let contested = matches!(renewed, Some(RenewalOutcome::Shut { .. }));
         if contested && !self.contested {
-            let text = "another node has announced that it owns the group: the gate is shut until a beat that is sent from \
-                        now on renews it";
+            let text = "another node has announced that it owns the group: the gate is shut until a new beat renews \
+                        its lease";
             outcome.notes.push((Level::Warning, Some(group), text.into()));
         }
         self.contested = contested;
@@ -872,7 +883,7 @@ impl ClaimListeners {
     /// The claim listeners on the interfaces as they are now. One listener hears one port: that of the first link.
     pub(super) fn of(host_config: &HostConfig, network: &Network) -> Self {
         let (interfaces, peers, port) = (Vec::new(), Vec::new(), 0);
-        let mut ears = Self { interfaces, peers, port, member: MemberId::of(&host_config.me) };
+        let mut listeners = Self { interfaces, peers, port, member: MemberId::of(&host_config.me) };
         for link in &host_config.links {
             let LinkPath::Interface(place, media, _) = &link.path else { continue };
             let interface = match place {
@@ -885,20 +896,20 @@ impl ClaimListeners {
             let Some(interface) = interface else { continue };
             for medium in media {
                 let R1Medium::Unicast { peer, port, .. } = medium else { continue };
-                if ears.port == 0 {
-                    ears.port = *port;
+                if listeners.port == 0 {
+                    listeners.port = *port;
                 }
-                if ears.port == *port {
-                    ears.peers.push(*peer);
-                    ears.interfaces.push(interface);
+                if listeners.port == *port {
+                    listeners.peers.push(*peer);
+                    listeners.interfaces.push(interface);
                 }
             }
         }
-        ears.interfaces.sort_unstable();
-        ears.interfaces.dedup();
-        ears.peers.sort_unstable();
-        ears.peers.dedup();
-        ears
+        listeners.interfaces.sort_unstable();
+        listeners.interfaces.dedup();
+        listeners.peers.sort_unstable();
+        listeners.peers.dedup();
+        listeners
     }
 
     fn rivals(&self, cluster: &str, group: &str) -> Option<RivalSettings> {
@@ -1031,17 +1042,17 @@ mod tests {
                     return;
                 }
             };
-            let engine = Backend::Bpf { bpffs: bpffs.clone() };
-            let judge = PacketFilter::open(&engine, "test", PATTERN).unwrap();
-            judge.cover(1).unwrap();
+            let backend = Backend::Bpf { bpffs: bpffs.clone() };
+            let filter = PacketFilter::open(&backend, "test", PATTERN).unwrap();
+            filter.cover(1).unwrap();
             let mut gates = Gates {
-                backend: Ok(engine.clone()),
-                filter: Ok(engine),
+                backend: Ok(backend.clone()),
+                filter: Ok(backend),
                 missing: (None, None),
                 watch: None,
                 eras: ClockEras::new(),
                 cluster: "test".into(),
-                packet_filter: Some(judge),
+                packet_filter: Some(filter),
                 groups: Vec::new(),
                 renewals: 0,
                 next_look: 0,

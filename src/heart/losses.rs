@@ -31,7 +31,7 @@ impl Losses {
     pub fn parse(text: &str, chance: u64) -> Result<Self, String> {
         let mut losses = Self { receive: 0, send: 0, nodes: None, seed: chance, dice: 1, thrown: None };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let wrong = || format!("`{}` says nothing here", Escaped(line.as_bytes()));
+            let wrong = || format!("`{}` has no meaning here", Escaped(line.as_bytes()));
             let (name, value) = line.split_once('=').ok_or_else(wrong)?;
             match (name.trim(), value.trim()) {
                 ("rcvloss", part) => losses.receive = share(part).ok_or_else(wrong)?,
@@ -159,7 +159,7 @@ mod tests {
         for text in
             ["rcvloss", "rcvloss=2", "rcvloss=x", "xmitloss=-1", "seed=x", "nonsense=1", "xmitloss=nan"]
         {
-            assert!(Losses::parse(text, 1).unwrap_err().contains("says nothing"), "{text}");
+            assert!(Losses::parse(text, 1).unwrap_err().contains("has no meaning here"), "{text}");
         }
     }
 }

@@ -5,12 +5,12 @@
 //!
 //! * [`spawn`] starts it, [`Handle`] is the control plane's end;
 //! * `pulse` is its loop: it sends what is due before it reads, and reads a bounded number of frames;
-//! * `mind` is the director of either dialect;
+//! * `director` is the director of either dialect;
 //! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `shape` their
 //!   order beside the machine's own, `rivals` other machines that announce them; `gates` keeps them silent when no node
 //!   may answer, `arp_filter` keeps other interfaces from answering for them;
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
-//! * `dog` feeds the watchdog, `losses` drops frames in tests.
+//! * `watchdog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
 mod arp_filter;
@@ -223,11 +223,11 @@ pub fn spawn(
     host_config: Arc<HostConfig>,
     options: HeartOptions,
 ) -> io::Result<Handle> {
-    let (shared, ear) = ring::pair()?;
+    let (shared, listener) = ring::pair()?;
     // It is opened here, where an error can still be returned, and before the thread exists and must be on time.
     let mut pulse = pulse::Pulse::new(director.into(), host_config, options, Arc::clone(&shared))?;
     let thread = spawn_thread("heart", move || pulse.run())?;
-    Ok(Handle { shared, receiver: ear, thread: Some(thread) })
+    Ok(Handle { shared, receiver: listener, thread: Some(thread) })
 }
 
 /// Makes a thread for the heart or one beside it. If the kernel refuses it, it is tried again for a while: without it,

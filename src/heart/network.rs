@@ -249,7 +249,10 @@ mod tests {
             match namespace::enter_new(fresh) {
                 Ok(()) => body(Netlink::open().unwrap().interface("lo").unwrap().index),
                 Err(error) => {
-                    let _ = writeln!(io::stderr(), "skipped: no network namespace of our own here: {error}");
+                    let _ = writeln!(
+                        io::stderr(),
+                        "skipped: cannot make a network namespace of our own here: {error}"
+                    );
                 }
             }
         };

@@ -206,8 +206,8 @@ impl Pulse {
             poller.add(source, token, Interest::Read)?;
         }
         let mut gates = Gates::new(&host_config, &options);
-        let ears = claim_listeners_of(&director, &host_config, &network);
-        let unready = gates.make_ready(&addresses.places(&network), ears.as_ref());
+        let listeners = claim_listeners_of(&director, &host_config, &network);
+        let unready = gates.make_ready(&addresses.places(&network), listeners.as_ref());
         let homes = addresses.homes(&network, |group| gates.wants(group));
         let arp_filter =
             ArpFilterThread::start(gates.filter(), gates.cluster(), !host_config.groups.is_empty(), homes)?;
@@ -266,8 +266,8 @@ impl Pulse {
             ready: Vec::new(),
         };
         if let Some(device) = pulse.options.watchdog.clone() {
-            let (dog, level, text) = ArmedWatchdog::get(&device, pulse.host_config.deadtime);
-            pulse.watchdog = dog;
+            let (watchdog, level, text) = ArmedWatchdog::get(&device, pulse.host_config.deadtime);
+            pulse.watchdog = watchdog;
             pulse.note(level, text);
         }
         if let Some(fault) = ping_fault {
@@ -283,12 +283,12 @@ impl Pulse {
             pulse.note(Level::Warning, text);
         }
         if let Some(why) = pulse.addresses.cannot_announce().filter(|_| !pulse.services.is_empty()) {
-            pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
+            pulse.note(Level::Error, format!("addresses cannot be announced on the network: {why}"));
         }
         if let Some(why) = pulse.addresses.rivals().fault().map(str::to_owned) {
             // The sockets of both need the same right, and the error above has named it.
             let why = pulse.addresses.cannot_announce().unwrap_or(why);
-            let text = format!("other machines with an address of ours will not be heard of: {why}");
+            let text = format!("other machines that use an address of ours cannot be detected: {why}");
             pulse.note(Level::Warning, text);
         }
         Ok(pulse)
@@ -305,7 +305,7 @@ impl Pulse {
             self.tell_control();
             let before = clock::monotonic_nanos();
             if before.saturating_sub(worked_since) > YIELD_AFTER_NANOS {
-                self.stats.breaths += 1;
+                self.stats.yields += 1;
                 clock::sleep_until(yield_until(before, self.next_deadline()));
                 worked_since = clock::monotonic_nanos();
                 self.busy.wait(worked_since - before);
@@ -348,7 +348,7 @@ impl Pulse {
                 if let Err(error) = realtime::set_runaway_limit(RUNAWAY_LIMIT_MICROS) {
                     self.note(
                         Level::Warning,
-                        format!("no limit for a real-time thread that runs wild: {error}"),
+                        format!("the runaway limit of the real-time thread cannot be set: {error}"),
                     );
                 }
             }
@@ -467,7 +467,8 @@ impl Pulse {
             self.retry_at = now + RETRY_NANOS;
             if let Some(error) = self.network.catch_up() {
                 let text = format!(
-                    "what the kernel did not tell cannot be asked for now, and is asked for each second: {error}"
+                    "network: changes were missed, and the state cannot be read now; it is tried again each second: \
+                     {error}"
                 );
                 self.note(Level::Warning, text);
             }
@@ -492,8 +493,8 @@ impl Pulse {
         let Some(overloaded) = self.busy.look(now) else { return };
         let pace = self.host_config.deadtime;
         let text = format!(
-            "the heart does not keep up: it is at work {} % of the time for {} groups at a pace of {pace:?}; give the cluster \
-             a longer pace, or fewer groups",
+            "the heart does not keep up: it is busy {} % of the time for {} groups at a pace of {pace:?}; set a \
+             longer pace, or configure fewer groups",
             self.busy.share(),
             self.host_config.groups.len()
         );
@@ -620,7 +621,7 @@ impl Pulse {
                 Action::Remember { member, heard } => self.send_up(Up::Remember { member, heard }),
                 Action::Note(note) => self.send_note(note),
                 Action::Exit { clean, restart, keeps } => {
-                    if let Some((level, text)) = self.watchdog.take().map(|dog| dog.leave(clean)) {
+                    if let Some((level, text)) = self.watchdog.take().map(|watchdog| watchdog.leave(clean)) {
                         self.note(level, text);
                     }
                     self.goes_on = keeps.is_some();
@@ -635,7 +636,7 @@ impl Pulse {
 
     /// Feeds the watchdog once for each of our own beats, after it was sent.
     fn feed_watchdog(&mut self) {
-        let fault = self.watchdog.as_mut().and_then(|dog| dog.feed(self.director.next_beat()));
+        let fault = self.watchdog.as_mut().and_then(|watchdog| watchdog.feed(self.director.next_beat()));
         if let Some(text) = fault {
             self.note(Level::Error, text);
         }
@@ -737,7 +738,7 @@ impl Pulse {
         }
         let now = clock::monotonic_nanos();
         if let Err(error) = self.network.refresh() {
-            let why = format!("the kernel does not tell its addresses: {error}");
+            let why = format!("the kernel does not list its addresses: {error}");
             match operation {
                 // It works with the last known state: the address must not answer for longer than need be.
                 Operation::Stop => {}
@@ -747,7 +748,7 @@ impl Pulse {
         }
         // Only a gate that is not made yet has to know where rivals are heard, as the interfaces are at that moment.
         let is_made = !self.gates.is_to_be_made(id.group);
-        let ears =
+        let listeners =
             if is_made { None } else { claim_listeners_of(&self.director, &self.host_config, &self.network) };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = GateOutcome::default();
@@ -759,14 +760,14 @@ impl Pulse {
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now, |interface| {
                 home = Some(interface);
-                told = gates.prepare(id.group, interface, ears.as_ref(), false)?;
+                told = gates.prepare(id.group, interface, listeners.as_ref(), false)?;
                 Ok(())
             }),
             (_, Operation::Stop) => addresses.stop(id, network),
             (_, Operation::Status) => addresses.status(id, network, now, |interface| {
                 home = Some(interface);
                 // It answers already; without a gate that is possible it goes on as it is.
-                if let Ok(said) = gates.prepare(id.group, interface, ears.as_ref(), true) {
+                if let Ok(said) = gates.prepare(id.group, interface, listeners.as_ref(), true) {
                     told = said;
                 }
             }),
@@ -798,7 +799,10 @@ impl Pulse {
                 TIMER | BELL => {}
                 NETWORK => {
                     if let Err(error) = self.network.refresh() {
-                        self.note(Level::Error, format!("the kernel does not tell what changes: {error}"));
+                        self.note(
+                            Level::Error,
+                            format!("the kernel's notifications cannot be read: {error}"),
+                        );
                     }
                 }
                 RULES => {
@@ -844,7 +848,7 @@ impl Pulse {
                     link.stats.frames_in += 1;
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
-                    // For the gate's ear in the packets' path, not for the mind.
+                    // For the gate's claim listener in the packets' path, not for the director.
                     let is_claim =
                         matches!(self.director, Director::Native(_)) && announcement::has_shape(bytes);
                     if is_claim {

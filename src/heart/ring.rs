@@ -47,9 +47,9 @@ pub(super) enum RingReceiver {
 }
 
 pub(super) fn pair() -> io::Result<(Arc<HeartRings>, RingReceiver)> {
-    let (voice, ear) = StdStream::pair()?;
+    let (voice, listener) = StdStream::pair()?;
     voice.set_nonblocking(true)?;
-    ear.set_nonblocking(true)?;
+    listener.set_nonblocking(true)?;
     let shared = HeartRings {
         up: ArrayQueue::new(UP_MAX),
         down: ArrayQueue::new(DOWN_MAX),
@@ -58,7 +58,7 @@ pub(super) fn pair() -> io::Result<(Arc<HeartRings>, RingReceiver)> {
         stop: AtomicBool::new(false),
         progress: AtomicU64::new(0),
     };
-    Ok((Arc::new(shared), RingReceiver::Unregistered(ear)))
+    Ok((Arc::new(shared), RingReceiver::Unregistered(listener)))
 }
 
 impl HeartRings {

@@ -107,15 +107,15 @@ impl Rivals {
             .collect();
         let arp = ClaimantSocket::of_arp(&v4);
         let neighbours = (v4.len() < services.len()).then(ClaimantSocket::of_advertisements).transpose();
-        let (mut ears, mut fault) = (Vec::new(), None);
+        let (mut listeners, mut fault) = (Vec::new(), None);
         for heard in [arp, neighbours.map(Vec::from_iter)] {
             match heard {
-                Ok(heard) => ears.extend(heard),
+                Ok(heard) => listeners.extend(heard),
                 Err(error) => fault = Some(error.to_string()),
             }
         }
         let (rivals, lines, probes) = Default::default();
-        Self { listeners: ears, fault, services, rivals, lines, probes }
+        Self { listeners, fault, services, rivals, lines, probes }
     }
 
     /// Hears no rivals at all.
@@ -161,10 +161,10 @@ impl Rivals {
         is_ours: impl Fn(ResourceId) -> bool,
     ) -> Vec<(ResourceId, AddressClaim)> {
         let mut news = Vec::new();
-        for ear in &self.listeners {
+        for listener in &self.listeners {
             for _ in 0..PACKETS_A_TURN {
                 // The error is that of an interface that went down.
-                let Ok(Some(said)) = ear.receive() else { break };
+                let Ok(Some(said)) = listener.receive() else { break };
                 let Some(said) = said else { continue };
                 let Some(id) = self.services.get(&said.ip).copied() else { continue };
                 let is_own = interfaces.iter().any(|interface| interface.mac == Some(said.mac));

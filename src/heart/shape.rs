@@ -35,7 +35,7 @@ impl<'a> OwnAddresses<'a> {
     }
 }
 
-/// As [`Own::reaches`], for one question: it stops at the first such address, which as a rule comes early.
+/// As [`OwnAddresses::reaches`], for one question: it stops at the first such address, which as a rule comes early.
 pub(super) fn own_reaches<'a>(
     mut addresses: impl Iterator<Item = &'a InterfaceAddress>,
     services: &BTreeSet<IpAddr>,

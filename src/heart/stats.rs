@@ -18,7 +18,7 @@ pub struct HeartStats {
     /// How often the heart woke up.
     pub turns: u64,
     /// How often it stopped reading for a yield interval, so that a flood does not take a whole processor.
-    pub breaths: u64,
+    pub yields: u64,
     /// How much of the last second the heart was at work, in percent.
     #[serde(default)]
     pub busy: u64,

@@ -28,12 +28,12 @@ const LEASE_NANOS: u64 = 1_000_000_000;
 const LEASE: Duration = Duration::from_nanos(LEASE_NANOS);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn engine(bpffs: PathBuf) -> Backend {
+fn backend(bpffs: PathBuf) -> Backend {
     if bpffs.as_os_str().is_empty() { Backend::Nft } else { Backend::Bpf { bpffs } }
 }
 
 /// What the daemon is to the kernel: a process whose heart renews a gate, until its core finds itself in a wrong state.
-fn die(engine: &Backend) {
+fn die(backend: &Backend) {
     Journal::start(LogTargets::new("test", Level::Info, &Logging::default())).unwrap().catch_panics();
     let settings = GateSettings {
         name: GateName::new("test", "web"),
@@ -42,7 +42,7 @@ fn die(engine: &Backend) {
         rivals: None,
         proofs: Vec::new(),
     };
-    let mut gate = Gate::install(engine, settings).unwrap();
+    let mut gate = Gate::install(backend, settings).unwrap();
     let mut renew = move || {
         let sent = clock::boot_nanos();
         gate.renew(Renewal { deadline: sent + LEASE_NANOS, sent }).unwrap();
@@ -87,7 +87,7 @@ fn play(bpffs: &str) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("a beat's number is used twice"), "{said}");
-    assert!(said.contains("a fault in Locum ends the daemon"), "{said}");
+    assert!(said.contains("a bug in Locum ends the daemon"), "{said}");
     let dead = clock::boot_nanos();
     while is_open(bpffs) {
         let long = Duration::from_nanos(clock::boot_nanos() - dead);
@@ -99,7 +99,7 @@ fn play(bpffs: &str) {
 #[test]
 fn a_tripped_assertion_ends_the_daemon_with_its_gate_shut() {
     if let Some(bpffs) = env::var_os(DIES) {
-        return die(&engine(bpffs.into()));
+        return die(&backend(bpffs.into()));
     }
     let alone = || {
         let fresh =

@@ -113,13 +113,13 @@ impl UdpLink {
     ) -> io::Result<()> {
         let Fitness { interface, .. } = fitness;
         let media: Vec<_> = self.media.iter().zip(&fitness.sources).collect();
-        let mut ears = Vec::new();
+        let mut listeners = Vec::new();
         for (medium, source) in media.into_iter().filter(|(medium, _)| fitness.suits_medium(medium)) {
             let source = *source;
             match *medium {
                 R1Medium::Broadcast { port, .. } => {
                     add_listener(
-                        &mut ears,
+                        &mut listeners,
                         ListenerSpec::Any { ipv6: false, port, sharing: PortSharing::Copied },
                     );
                     let broadcast = fitness.broadcast.unwrap_or(Ipv4Addr::BROADCAST);
@@ -128,7 +128,7 @@ impl UdpLink {
                         .push(UdpDestination { sender: UdpSender::broadcast(interface, source)?, to });
                 }
                 R1Medium::Multicast { group, port, ttl, loopback, .. } => {
-                    add_listener(&mut ears, ListenerSpec::Group { group, port });
+                    add_listener(&mut listeners, ListenerSpec::Group { group, port });
                     let sender = UdpSender::multicast(interface, group.is_ipv6(), ttl, loopback, source)?;
                     self.destinations
                         .push(UdpDestination { sender, to: destination(group, port, interface) });
@@ -138,15 +138,15 @@ impl UdpLink {
                         Ports::Shared => PortSharing::Balanced,
                         Ports::Own => PortSharing::Exclusive,
                     };
-                    add_listener(&mut ears, ListenerSpec::Any { ipv6: peer.is_ipv6(), port, sharing });
+                    add_listener(&mut listeners, ListenerSpec::Any { ipv6: peer.is_ipv6(), port, sharing });
                     let sender = UdpSender::unicast(interface, peer.is_ipv6(), source)?;
                     self.destinations.push(UdpDestination { sender, to: destination(peer, port, interface) });
                 }
                 R1Medium::Serial { .. } => {}
             }
         }
-        for ear in ears {
-            let receiver = match ear {
+        for listener in listeners {
+            let receiver = match listener {
                 ListenerSpec::Any { ipv6, port, sharing } => {
                     UdpReceiver::open(interface, ipv6, port, sharing).map_err(|error| {
                         self.taken = (error.kind() == io::ErrorKind::AddrInUse).then_some(port);
@@ -230,9 +230,9 @@ enum ListenerSpec {
     Group { group: IpAddr, port: u16 },
 }
 
-fn add_listener(ears: &mut Vec<ListenerSpec>, new: ListenerSpec) {
-    for ear in ears.iter_mut() {
-        match (ear, new) {
+fn add_listener(listeners: &mut Vec<ListenerSpec>, new: ListenerSpec) {
+    for listener in listeners.iter_mut() {
+        match (listener, new) {
             (
                 ListenerSpec::Any { ipv6, port, sharing },
                 ListenerSpec::Any { ipv6: new_ipv6, port: new_port, sharing: new_sharing },
@@ -243,11 +243,11 @@ fn add_listener(ears: &mut Vec<ListenerSpec>, new: ListenerSpec) {
                 }
                 return;
             }
-            (ear, new) if *ear == new => return,
+            (listener, new) if *listener == new => return,
             _ => {}
         }
     }
-    ears.push(new);
+    listeners.push(new);
 }
 
 /// The error text for a port in use: which process holds it, and what helps.
@@ -256,20 +256,21 @@ pub(super) fn taken(error: io::Error, port: u16, holders: &Holders) -> io::Error
         io::ErrorKind::AddrInUse => {
             let text = match holders.name(port) {
                 Some(holder) => format!(
-                    "UDP port {port} is another program's: {holder} has it; end that, or give one of them another `port`; \
-                     tried again until it is free"
+                    "UDP port {port} is in use: {holder} holds it; stop that program, or give one of the two \
+                     another `port`; tried again until it is free"
                 ),
                 None => format!(
-                    "UDP port {port} is another program's, another cluster's or another link's here (`ss -ulnp` names \
-                     them): give one of them another `port`; tried again until it is free"
+                    "UDP port {port} is in use by another program, cluster or link here (`ss -ulnp` shows it): give \
+                     one of them another `port`; tried again until it is free"
                 ),
             };
             io::Error::new(io::ErrorKind::AddrInUse, text)
         }
         io::ErrorKind::PermissionDenied => {
             let text = format!(
-                "UDP port {port} needs a right: give the daemon CAP_NET_BIND_SERVICE (`--cap-add=NET_BIND_SERVICE` of its \
-                 container, CapabilityBoundingSet= of its unit), or both nodes a port from 1024 on (`udpport`)"
+                "UDP port {port} needs a capability: give the daemon CAP_NET_BIND_SERVICE \
+                 (`--cap-add=NET_BIND_SERVICE` of its container, CapabilityBoundingSet= of its unit), or set a port \
+                 from 1024 on for both nodes (`udpport`)"
             );
             io::Error::new(io::ErrorKind::PermissionDenied, text)
         }
@@ -389,7 +390,7 @@ impl Fitness {
             Some(R1Medium::Multicast { group: ip, .. } | R1Medium::Unicast { peer: ip, .. })
                 if ip.is_ipv6() =>
             {
-                format!("interface {name} has no IPv6 address that is ready")
+                format!("interface {name} has no usable IPv6 address")
             }
             _ => format!("interface {name} has no IPv4 address"),
         })
@@ -432,19 +433,23 @@ mod tests {
 
     #[test]
     fn one_listener_for_all_unicast_lines() {
-        let mut ears = Vec::new();
+        let mut listeners = Vec::new();
         let any = |ipv6, port, sharing| ListenerSpec::Any { ipv6, port, sharing };
-        add_listener(&mut ears, any(false, 694, PortSharing::Balanced));
-        add_listener(&mut ears, any(false, 694, PortSharing::Balanced));
-        add_listener(&mut ears, any(true, 694, PortSharing::Balanced));
-        add_listener(&mut ears, any(false, 695, PortSharing::Copied));
+        add_listener(&mut listeners, any(false, 694, PortSharing::Balanced));
+        add_listener(&mut listeners, any(false, 694, PortSharing::Balanced));
+        add_listener(&mut listeners, any(true, 694, PortSharing::Balanced));
+        add_listener(&mut listeners, any(false, 695, PortSharing::Copied));
         let group = "239.0.0.1".parse().unwrap();
-        add_listener(&mut ears, ListenerSpec::Group { group, port: 694 });
-        add_listener(&mut ears, ListenerSpec::Group { group, port: 694 });
-        assert_eq!(ears.len(), 4);
-        add_listener(&mut ears, any(false, 695, PortSharing::Balanced));
-        assert_eq!(ears[2], any(false, 695, PortSharing::Balanced));
-        add_listener(&mut ears, any(false, 695, PortSharing::Copied));
-        assert_eq!(ears[2], any(false, 695, PortSharing::Balanced), "what is sent to one address wants more");
+        add_listener(&mut listeners, ListenerSpec::Group { group, port: 694 });
+        add_listener(&mut listeners, ListenerSpec::Group { group, port: 694 });
+        assert_eq!(listeners.len(), 4);
+        add_listener(&mut listeners, any(false, 695, PortSharing::Balanced));
+        assert_eq!(listeners[2], any(false, 695, PortSharing::Balanced));
+        add_listener(&mut listeners, any(false, 695, PortSharing::Copied));
+        assert_eq!(
+            listeners[2],
+            any(false, 695, PortSharing::Balanced),
+            "what is sent to one address wants more"
+        );
     }
 }

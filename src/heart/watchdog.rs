@@ -60,8 +60,8 @@ impl ArmedWatchdog {
                 ),
             ),
         };
-        let dog = Self { device, name: name.to_path_buf(), fed: None, complained: false };
-        (Some(dog), level, text)
+        let watchdog = Self { device, name: name.to_path_buf(), fed: None, complained: false };
+        (Some(watchdog), level, text)
     }
 
     /// Resets its timer if there was a beat since the last call; the next one is due at `next_beat`. A failure is
@@ -82,7 +82,8 @@ impl ArmedWatchdog {
         let name = self.name.display();
         if !clean {
             let text = format!(
-                "the watchdog {name} stays armed: this machine is reset soon, as something here cannot be stopped"
+                "the watchdog {name} stays armed: it resets this machine soon, because a resource here cannot be \
+                 stopped"
             );
             return (Level::Critical, text);
         }
@@ -124,13 +125,13 @@ mod tests {
         let written = || std::fs::read(&path).unwrap();
         for (clean, last) in [(true, &b"\0\0\0V"[..]), (false, b"\0\0\0")] {
             std::fs::write(&path, "").unwrap();
-            let (dog, ..) = ArmedWatchdog::get(&path, Duration::from_secs(10));
-            let mut dog = dog.unwrap();
+            let (watchdog, ..) = ArmedWatchdog::get(&path, Duration::from_secs(10));
+            let mut watchdog = watchdog.unwrap();
             for millis in [100, 100, 200, 200, 300] {
-                assert_eq!(dog.feed(Instant::from_millis(millis)), None);
+                assert_eq!(watchdog.feed(Instant::from_millis(millis)), None);
             }
             assert_eq!(written(), b"\0\0\0");
-            let (level, _) = dog.leave(clean);
+            let (level, _) = watchdog.leave(clean);
             assert_eq!((written().as_slice(), level == Level::Info), (last, clean));
         }
     }

@@ -213,7 +213,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "error: `s` is no unit of time here
+            "error: `s` is not a unit of time here
  --> /etc/ha.d/ha.cf:3:10
   |
 3 | deadtime    10s # long
@@ -259,7 +259,7 @@ mod tests {
             .iter()
             .map(|diag| draw(diag, Path::new("/etc/locum"), Some(text.as_bytes()), false));
         let all = all.collect::<String>();
-        assert!(all.contains("`x` is no address") && all.contains("key = \"****"), "{all}");
+        assert!(all.contains("`x` is not an address") && all.contains("key = \"****"), "{all}");
         assert!(!all.contains("0123"), "{all}");
         let (_, diags) = locum_core::config::locum_key::read(b"# one\n0123\n");
         let drawn = draw(&diags[0], Path::new("/etc/locum"), None, false);

@@ -193,7 +193,7 @@ impl Journal {
         std::panic::set_hook(Box::new(move |panic| {
             // Standard error may be a pipe that is not read: the daemon must not wait for its reader now.
             locum_sys::signal::end_after(PANIC_SECONDS);
-            journal.say(Level::Critical, format!("a fault in Locum ends the daemon: {panic}"));
+            journal.say(Level::Critical, format!("panic: a bug in Locum ends the daemon: {panic}"));
             let _ = journal.flush(Duration::from_secs(1));
             usual(panic);
             std::process::abort();
@@ -201,7 +201,7 @@ impl Journal {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the voice is a driver: log lines carry the wall clock's time")]
+#[expect(clippy::disallowed_methods, reason = "log lines carry the wall clock's time")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -278,7 +278,7 @@ fn write_all(mut targets: LogTargets, jobs: &Receiver<JournalJob>, lost: &Atomic
         }
         let dropped = lost.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{dropped} log lines were lost: they came faster than they could be written");
+            let text = format!("log: {dropped} lines lost: they came faster than they could be written");
             targets.write(&LogLine { level: Level::Warning, group: None, epoch: None, time: now(), text });
         }
     }
@@ -457,7 +457,7 @@ impl LossCounter {
         if self.lost == 0 {
             return text;
         }
-        let report = format!("{} lines before this one were lost: {}", self.lost, self.reason);
+        let report = format!("log: {} lines before this one were lost: {}", self.lost, self.reason);
         style.text(form, Level::Warning, line.time, &report) + &text
     }
 
@@ -502,7 +502,7 @@ impl LogFile {
         self.counted.keep(result);
         (self.counted.lost == 1).then(|| {
             let (path, reason) = (self.path.display(), &self.counted.reason);
-            format!("{path} cannot be written: {reason}; tried again with every line")
+            format!("log file {path}: cannot be written: {reason}; retrying with every line")
         })
     }
 
@@ -534,7 +534,8 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     };
     let refused = |what: &str| {
         let text = format!(
-            "it {what}, in a directory where others can write: not followed; log to a directory of root's alone"
+            "it {what} in a directory that other users can write to, so it is not opened; log to a directory that \
+             only root can write to"
         );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     };
@@ -606,7 +607,7 @@ impl JournaldSocket {
     fn write(&mut self, line: &LogLine, message: &str) {
         if self.lost > 0 {
             let text =
-                format!("{} lines before this one were lost: the journal did not take them", self.lost);
+                format!("log: {} lines before this one were lost: the journal did not take them", self.lost);
             let report = LogLine { level: Level::Warning, group: None, epoch: None, time: now(), text };
             if self.send(&entry(&report, &report.text, self.facility)).is_ok() {
                 self.lost = 0;
@@ -658,7 +659,8 @@ impl SyslogSocket {
 
     fn write(&mut self, line: &LogLine, message: &str, style: &LineStyle) {
         if self.lost > 0 {
-            let text = format!("{} lines before this one were lost: syslog did not take them", self.lost);
+            let text =
+                format!("log: {} lines before this one were lost: syslog did not take them", self.lost);
             if self.send(Level::Warning, now(), &text, style).is_ok() {
                 self.lost = 0;
             }
@@ -796,7 +798,8 @@ mod tests {
         rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
         while writer.write(&[b'x'; 4096]).is_ok() {}
         rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
-        let name = "voice::journal::tests::a_panic_ends_the_process_although_nobody_reads_its_standard_error";
+        let name =
+            "observe::journal::tests::a_panic_ends_the_process_although_nobody_reads_its_standard_error";
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .env(DIES, "1")
@@ -833,7 +836,7 @@ mod tests {
             mode(open);
             for path in [&link, &second] {
                 let told = put(&mut LogFile::new(path), "x").unwrap();
-                assert!(told.contains("where others can write: not followed"), "{told}");
+                assert!(told.contains("that other users can write to, so it is not opened"), "{told}");
             }
             assert!(put(&mut LogFile::new(place.join("plain")), "x").is_none(), "a file of its own is good");
         }
@@ -955,7 +958,7 @@ mod tests {
         put(&mut file, "three");
         put(&mut file, "four");
         let lines = lines(&place.join("log"));
-        assert!(lines[0].starts_with("WARN: 2 lines before this one were lost: "), "{}", lines[0]);
+        assert!(lines[0].starts_with("WARN: log: 2 lines before this one were lost: "), "{}", lines[0]);
         assert_eq!(lines[1..], ["info: three", "info: four"]);
     }
 
@@ -964,7 +967,7 @@ mod tests {
         // A device that is always full.
         let mut file = LogFile::new("/dev/full");
         let said = put(&mut file, "one").expect("the first is said");
-        assert!(said.starts_with("/dev/full cannot be written: No space left"), "{said}");
+        assert!(said.starts_with("log file /dev/full: cannot be written: No space left"), "{said}");
         assert_eq!(put(&mut file, "two"), None);
         assert_eq!(file.counted.lost, 2);
     }

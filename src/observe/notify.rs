@@ -37,7 +37,7 @@ impl ServiceManager {
         Self { watchdog: watchdog.filter(|_| manager.is_some()), manager }
     }
 
-    /// The time between two calls of [`Notify::alive`]: half of the service manager's limit. `None` if it has no limit.
+    /// The time between two calls of [`ServiceManager::alive`]: half of the service manager's limit. `None` if it has no limit.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
@@ -53,7 +53,7 @@ impl ServiceManager {
         self.send(&format!("STATUS={}", one_line(status)));
     }
 
-    /// Reports that the configuration is read again; ends with the next [`Notify::ready`].
+    /// Reports that the configuration is read again; ends with the next [`ServiceManager::ready`].
     pub fn reloading(&self) {
         self.send("RELOADING=1");
     }

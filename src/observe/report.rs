@@ -95,7 +95,7 @@ impl AnyStatusReport {
         }
     }
 
-    /// A digest of [`Self::face`]. If it differs, watchers are told.
+    /// A digest of [`Self::without_counters`]. If it differs, watchers are told.
     #[must_use]
     pub fn stable_digest(self) -> u64 {
         let mut digest = DigestWriter(DefaultHasher::new());
@@ -133,7 +133,7 @@ impl AnyStatusReport {
                 let cluster = &mut report.cluster;
                 (cluster.uptime, cluster.frames) = (0.0, locum_core::model::status::Frames::default());
                 cluster.votes.ceiling = 0;
-                cluster.votes.alone = cluster.votes.alone.map(|_| 0.0);
+                cluster.votes.single_vote = cluster.votes.single_vote.map(|_| 0.0);
                 if let native::status::OwnVote::Mute { left } = &mut cluster.votes.own {
                     *left = 0.0;
                 }
@@ -181,7 +181,7 @@ impl<S> StatusReport<S> {
                 changed => format!("; its hardware address has changed {changed} times"),
             };
             format!(
-                "service address {}: another machine says to have it too, {} on {} ({} s ago){others}",
+                "service address {}: another machine uses it, too: {} on {} ({} s ago){others}",
                 rival.address,
                 rival.mac,
                 rival.interface,
@@ -189,17 +189,17 @@ impl<S> StatusReport<S> {
             )
         });
         // Without the filter other interfaces answer for an address, too, even after this daemon has ended.
-        let fault = self.heart.arp_filter.fault.iter().filter(|_| self.heart.gates.engine.is_some());
+        let fault = self.heart.arp_filter.fault.iter().filter(|_| self.heart.gates.backend.is_some());
         let filter = fault.map(|fault| {
             format!(
-                "no ARP filter: {fault}: service addresses are answered for on every interface of this node"
+                "ARP filter: missing: {fault}: every interface of this node answers for service addresses"
             )
         });
         let overtaken = self.heart.gates.overtaken.iter().filter(|overtaken| overtaken.lasts).map(|overtaken| {
             let OvertakenState { interface, by, times, .. } = overtaken;
             format!(
-                "{interface}: the program {by} comes before the gates' again and again ({times} times): no gate there can be \
-                 relied on; find what attaches it, `bpftool net` shows it"
+                "{interface}: the program {by} keeps being attached in front of the gates ({times} times): gates \
+                 there are not reliable; find the program that attaches it with `bpftool net`, and stop it"
             )
         });
         let rights = self.daemon.rights_missing.iter().cloned();
@@ -221,7 +221,7 @@ impl NativeStatusReport {
         // With ha.cf no group relies on a gate.
         let missing = (!without.is_empty()).then(|| {
             let groups = without.join(" ");
-            format!("no gate is possible here (`locum gate` says why), which these groups want: {groups}")
+            format!("no gate is possible here (run `locum gate` for the reason), but these groups need one: {groups}")
         });
         self.cluster.troubles.iter().cloned().chain(self.host_troubles()).chain(missing).collect()
     }
@@ -260,7 +260,9 @@ pub fn service_interfaces(host_config: &HostConfig) -> Vec<ServiceInterface> {
         if addresses.is_empty() { Ok(KernelInterfaces::default()) } else { KernelInterfaces::look() };
     let found = |address: &Address| match &kernel {
         Ok(kernel) => kernel.interface_of(address),
-        Err(error) => (address.interface.clone(), Some(format!("the kernel does not tell: {error}"))),
+        Err(error) => {
+            (address.interface.clone(), Some(format!("cannot read the kernel's interfaces: {error}")))
+        }
     };
     addresses
         .into_iter()
@@ -297,7 +299,7 @@ impl KernelInterfaces {
         };
         match interface {
             Err(name) => (Some(name.clone()), Some(format!("there is no interface {name}"))),
-            Ok(None) => (None, Some("no interface has a network that contains it".to_owned())),
+            Ok(None) => (None, Some("no interface has a network that contains this address".to_owned())),
             Ok(Some(interface)) => {
                 let name = &interface.name;
                 (Some(name.clone()), interface.trouble().map(|trouble| format!("{name} {trouble}")))

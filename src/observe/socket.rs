@@ -6,15 +6,17 @@
 //! | `GET /status` | the state of everything, JSON |
 //! | `GET /status/watch` | the same whenever it changed and at least every five seconds, one JSON text a line, for ever |
 //! | `GET /parameters` | the parameters of `ha.cf` as scripts see them, a JSON object of texts |
-//! | `POST /standby` `{"set": "all"}` | an [`Outcome`]; sets are all, foreign, local, failback |
-//! | `POST /takeover` `{"set": "all"}` | an [`Outcome`] |
-//! | `POST /move` `{"group": "web", "to": "web2"}` | an [`Outcome`]; without `to` to the best node. Native only |
-//! | `POST /online` | an [`Outcome`]: the end of a standby. Native only |
-//! | `POST /maintenance` `{"on": true}` | an [`Outcome`]. Native only |
-//! | `POST /freeze` `{"group": "web", "on": true}` | an [`Outcome`]. Native only |
-//! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then shows how late the heart was, as `heart.measured` |
-//! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
-//! | `POST /stop` `{"wait": true}` | an [`Outcome`] when the daemon ends; without `wait`: begun |
+//! | `POST /standby` `{"set": "all"}` | an [`OrderOutcome`]; sets are all, foreign, local, failback |
+//! | `POST /takeover` `{"set": "all"}` | an [`OrderOutcome`] |
+//! | `POST /move` `{"group": "web", "to": "web2"}` | an [`OrderOutcome`]; without `to` to the best node. Native only |
+//! | `POST /online` | an [`OrderOutcome`]: the end of a standby. Native only |
+//! | `POST /maintenance` `{"on": true}` | an [`OrderOutcome`]. Native only |
+//! | `POST /freeze` `{"group": "web", "on": true}` | an [`OrderOutcome`]. Native only |
+//! | `POST /measure` `{"seconds": 60}` | an [`OrderOutcome`]: begun; the status then shows how late the heart was,
+//! as `heart.measured` |
+//! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`OrderOutcome`]: begun; the message is what a script
+//! wrote to the FIFO |
+//! | `POST /stop` `{"wait": true}` | an [`OrderOutcome`] when the daemon ends; without `wait`: begun |
 //!
 //! The file decides about connecting: mode 0660, owner root, group `haclient` if there is one. Every caller may read.
 //! Only root, and the user of the daemon's process, may change anything; the kernel names the caller.
@@ -178,7 +180,7 @@ impl From<Answer> for OrderOutcome {
 fn forbidden() -> OrderOutcome {
     OrderOutcome {
         outcome: OutcomeKind::Forbidden,
-        text: "only root may change what the cluster does".to_owned(),
+        text: "only root may give orders to the cluster: run the command as root".to_owned(),
     }
 }
 
@@ -194,13 +196,13 @@ fn unavailable(text: &str) -> OrderOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupSet {
-    /// Both.
+    /// The groups of both sets
     All,
-    /// The groups that prefer the other node.
+    /// Groups that prefer the other node
     Foreign,
-    /// The groups that prefer this node.
+    /// Groups that prefer this node
     Local,
-    /// The groups that return to their preferred node: `foreign` for a standby, `local` for a takeover.
+    /// Groups that return to their preferred node: `foreign` for standby, `local` for takeover
     Failback,
 }
 
@@ -406,12 +408,12 @@ impl QuestionSender {
         let (answer, ready) = oneshot::channel();
         let request = OrderRequest { user_order: wish, user: caller.user };
         if self.questions.send(ControlQuestion::Order(request, answer)).await.is_err() {
-            return unavailable("the daemon is about to end");
+            return unavailable("the daemon is ending");
         }
         let answer = if wait { Ok(ready.await) } else { timeout(REFUSAL_LIMIT, ready).await };
         match answer {
             Ok(Ok(answer)) => answer.into(),
-            Ok(Err(_)) => unavailable("the daemon ended before it was done"),
+            Ok(Err(_)) => unavailable("the daemon ended before the order was done"),
             Err(_) => begun(),
         }
     }
@@ -425,8 +427,8 @@ async fn state(questions: mpsc::Sender<ControlQuestion>) -> Result<StateText, Or
     };
     match timeout(STATUS_LIMIT, told).await {
         Ok(Some(told)) => told.map_err(|why| unavailable(&why)),
-        Ok(None) => Err(unavailable("the daemon is about to end")),
-        Err(_) => Err(unavailable("the heart does not answer")),
+        Ok(None) => Err(unavailable("the daemon is ending")),
+        Err(_) => Err(unavailable("the heart (the daemon's real-time thread) does not answer")),
     }
 }
 
@@ -442,7 +444,7 @@ async fn watch(
     ConnectInfo(caller): ConnectedCaller,
 ) -> Response {
     let Some(watching) = caller.watch() else {
-        return unavailable("too many are watching already: end one of them").into_response();
+        return unavailable("too many watchers: end one of them (`locum status --watch`)").into_response();
     };
     // One piece in flight: a slow reader then gets the newest state and not all that it missed.
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
@@ -520,7 +522,7 @@ async fn measure(
     let time = Duration::from_secs(u64::from(body.seconds.min(3600)));
     match asker.questions.send(ControlQuestion::Measure(time)).await {
         Ok(()) => begun(),
-        Err(_) => unavailable("the daemon is about to end"),
+        Err(_) => unavailable("the daemon is ending"),
     }
 }
 
@@ -534,7 +536,7 @@ async fn say(
     }
     match asker.questions.send(ControlQuestion::Say(message.fields)).await {
         Ok(()) => begun(),
-        Err(_) => unavailable("the daemon is about to end"),
+        Err(_) => unavailable("the daemon is ending"),
     }
 }
 
@@ -560,7 +562,7 @@ pub struct ControlClient {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientFault {
     /// No process listens on the socket of this path.
-    #[error("no daemon runs here: nobody answers at {}", .0.display())]
+    #[error("no daemon runs here: nothing answers at {}; start it with `systemctl start locum`", .0.display())]
     NotRunning(PathBuf),
     /// The file's mode or the daemon refuses.
     #[error("no permission: {0}")]
@@ -601,7 +603,7 @@ impl ControlClient {
     /// Returns the state of everything, as JSON.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn status(&self) -> Result<String, ClientFault> {
         let mut answer = self.ask("GET", "/status", "", Some(STATUS_LIMIT + Duration::from_secs(2)))?;
         let body = answer.text()?;
@@ -611,7 +613,7 @@ impl ControlClient {
     /// Returns the states as they change, one JSON text per line, until the daemon ends.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn watch(&self) -> Result<impl BufRead + use<>, ClientFault> {
         let mut answer = self.ask("GET", "/status/watch", "", None)?;
         if answer.code == 200 { Ok(answer.body) } else { Err(refusal(answer.code, &answer.text()?)) }
@@ -620,7 +622,7 @@ impl ControlClient {
     /// Orders a move of groups; `path` is `/standby` or `/takeover`. Waits without limit: the daemon has its own.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn order(&self, path: &str, order: MoveSetOrder) -> Result<OrderOutcome, ClientFault> {
         self.post(path, &order)
     }
@@ -628,7 +630,7 @@ impl ControlClient {
     /// Returns the parameters of `ha.cf` as scripts see them.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn parameters(&self) -> Result<BTreeMap<String, String>, ClientFault> {
         let mut answer = self.ask("GET", "/parameters", "", Some(STATUS_LIMIT))?;
         let body = answer.text()?;
@@ -641,7 +643,7 @@ impl ControlClient {
     /// Sends a message to the cluster, as a script does through the FIFO.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn say(&self, fields: Vec<(String, String)>) -> Result<OrderOutcome, ClientFault> {
         self.post("/say", &SayOrder { fields })
     }
@@ -649,7 +651,7 @@ impl ControlClient {
     /// Orders a native cluster to move a group. Waits without limit: the daemon has its own.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn move_group(&self, order: &MoveGroupOrder) -> Result<OrderOutcome, ClientFault> {
         self.post("/move", order)
     }
@@ -657,7 +659,7 @@ impl ControlClient {
     /// Ends this node's standby.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn online(&self) -> Result<OrderOutcome, ClientFault> {
         self.outcome("/online", "")
     }
@@ -665,7 +667,7 @@ impl ControlClient {
     /// Begins or ends maintenance of the whole cluster.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn maintenance(&self, order: MaintenanceOrder) -> Result<OrderOutcome, ClientFault> {
         self.post("/maintenance", &order)
     }
@@ -673,7 +675,7 @@ impl ControlClient {
     /// Freezes a group, or ends that.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn freeze(&self, order: &FreezeOrder) -> Result<OrderOutcome, ClientFault> {
         self.post("/freeze", order)
     }
@@ -682,7 +684,7 @@ impl ControlClient {
     /// takes.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn stop(&self, stop: StopOrder) -> Result<OrderOutcome, ClientFault> {
         self.post("/stop", &stop)
     }
@@ -690,7 +692,7 @@ impl ControlClient {
     /// Makes the heart measure how late it is; the status shows the result.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// See [`ClientFault`].
     pub fn measure(&self, measure: MeasureOrder) -> Result<OrderOutcome, ClientFault> {
         self.post("/measure", &measure)
     }
@@ -727,7 +729,7 @@ impl ControlClient {
                     ClientFault::NotRunning(self.path.clone())
                 }
                 io::ErrorKind::PermissionDenied => ClientFault::NoPermission(format!(
-                    "{} is for root and the group {GROUP}",
+                    "{} is only for root and members of the group {GROUP}",
                     self.path.display()
                 )),
                 _ => broken(error),
@@ -739,7 +741,7 @@ impl ControlClient {
             "{method} {path} HTTP/1.0\r\nHost: locum\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         stream.write_all(request.as_bytes()).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => ClientFault::Broken("it takes no more connections now".to_owned()),
+            io::ErrorKind::BrokenPipe => ClientFault::Broken("it has too many connections now".to_owned()),
             _ => broken(error),
         })?;
         HttpReply::read(stream)
@@ -784,7 +786,7 @@ impl HttpReply {
                 return Ok(Self { code, body });
             }
         }
-        Err(ClientFault::Broken("this is not our control socket".to_owned()))
+        Err(ClientFault::Broken("the socket does not belong to Locum".to_owned()))
     }
 
     fn text(&mut self) -> Result<String, ClientFault> {

@@ -75,7 +75,8 @@ fn half_of_it_dies(house: &mut AgentSandbox) {
     assert_eq!(house.run(id, Status), Outcome::Running);
     let (main, worker) = (pid(house, "main"), pid(house, "worker"));
     let left = house.run(id, Stop);
-    let expected = format!("its agent calls it stopped, but it has left sleep (process {})", worker.0);
+    let expected =
+        format!("its agent reports it stopped, but these processes are left: sleep (process {})", worker.0);
     assert_eq!(left, Outcome::Failed(expected));
     assert!(!alive(&main.0));
     assert_eq!(house.run(id, Terminate), Outcome::Ok);
@@ -91,7 +92,7 @@ fn half_of_it_dies(house: &mut AgentSandbox) {
     let none: Arc<dyn AddressAccess> = Arc::new(Machine::default());
     let found = block_on(leftovers::survey(&agents, &none, &leftovers::Progress::default()));
     assert!(found.is_empty() && !alive(&worker.0), "{found:?}");
-    assert!(house.has_note("half does not run, but an earlier life has left processes of it: killed"));
+    assert!(house.has_note("half does not run, but an earlier daemon has left processes of it: killed"));
 }
 
 #[test]

@@ -60,10 +60,7 @@ fn a_peer_that_is_not_there_is_told_with_the_cure() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
-        assert!(
-            errors.contains(&format!("there is no {peer}")) && errors.contains("scripts/peers"),
-            "{errors}"
-        );
+        assert!(errors.contains(&format!("{peer} is not")) && errors.contains("scripts/peers"), "{errors}");
     }
 }
 

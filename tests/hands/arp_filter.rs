@@ -19,7 +19,7 @@ fn asked(backend: &str) -> Option<(Pair, Asker, Asker)> {
         .segment("lan", &ports("eth0", ["172.23.2.12/24", "172.23.2.13/24", "172.23.2.20/24"]))
         .segment("link", &ports("eth1", ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.20/24"]));
     let pair = Pair { daemons: [None, None], rack: build(description)? };
-    if !pair.run(0, &["locum", "gate"]).contains(&format!("engine {backend}: works")) {
+    if !pair.run(0, &["locum", "gate"]).contains(&format!("backend {backend}: works")) {
         crate::skipped(format!("no gates by {backend} here"));
         return None;
     }
@@ -100,7 +100,7 @@ fn shuts_beside_a_foreign_program(backend: &str) {
         // Packets in and out.
         pair.wait("it is counted and shown", |pair| {
             let page = pair.run(0, &["locum", "status"]);
-            page.contains("note: the program somebody came before the gates' on eth0 2 times")
+            page.contains("note: the program somebody was attached in front of the gates on eth0 (2 times)")
         });
     }
     pair.daemons[0].as_mut().unwrap().signal(ProcessSignal::Kill).unwrap();

@@ -63,8 +63,8 @@ fn clients_and_watchdog_live_with_the_node() {
     pair.wait("all have ended", |pair| journal(pair, 0).contains("first ends"));
     let text = journal(&pair, 0);
     assert!(text.ends_with("second ends\nfirst ends\n"), "{text}");
-    let dog = pair.text(0, "dog");
-    assert!(dog.ends_with('V') && dog.matches('V').count() == 1, "{dog:?}");
+    let watchdog = pair.text(0, "dog");
+    assert!(watchdog.ends_with('V') && watchdog.matches('V').count() == 1, "{watchdog:?}");
     for (node, words) in
         [(0, "Successful watchdog close"), (0, "Shutting down client /run/disk/keeper second")]
     {

@@ -84,19 +84,19 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.await_answers(0);
     for node in [0, 1] {
         let gates = pair.run(node, &["locum", "gate"]);
-        assert!(gates.contains("no gate stands here"), "{gates}");
+        assert!(gates.contains("no gates here"), "{gates}");
         // The other node has its packet filter ready for a takeover, if the backend takes long to make it.
-        let is_ready = gates.contains("ready on eth0, and no group has a gate");
-        assert_eq!(is_ready, node == 1 && gates.contains("engine bpf: works"), "{gates}");
+        let is_ready = gates.contains("packet filter on eth0, without any gate");
+        assert_eq!(is_ready, node == 1 && gates.contains("backend bpf: works"), "{gates}");
     }
     pair.run(0, &["locum", "stop"]);
     pair.await_answers(1);
     pair.daemons[0].take().unwrap().wait(PATIENCE);
 
     // With the other backend, where the kernel has both.
-    let has_nft = pair.run(0, &["locum", "gate"]).contains("engine nft: works");
-    let engine = if has_nft { "nft" } else { "auto" };
-    pair.start_with(0, "", &["--gates", engine]);
+    let has_nft = pair.run(0, &["locum", "gate"]).contains("backend nft: works");
+    let backend = if has_nft { "nft" } else { "auto" };
+    pair.start_with(0, "", &["--gates", backend]);
     pair.await_answers(0);
     assert!(!has_nft || pair.run(0, &["locum", "status"]).contains("gates by nft"));
     let mut frozen = pair.daemons[0].take().unwrap();
@@ -117,7 +117,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.await_answers(0);
     for node in [1, 0] {
         pair.run(node, &["locum", "stop"]);
-        assert!(pair.run(node, &["locum", "gate"]).contains("no gate stands here"));
+        assert!(pair.run(node, &["locum", "gate"]).contains("no gates here"));
         let is_ready = |pair: &Pair| pair.run(node, &["locum", "gate"]).contains("ready on");
         pair.wait("nothing is ready any more", |pair| !is_ready(pair));
     }

@@ -55,7 +55,7 @@ fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
         let page = pair.run(0, &["locum", "status"]);
         let named = page
             .lines()
-            .any(|line| line.starts_with("NOT WELL: ") && line.contains(&format!("{name} is missing")));
+            .any(|line| line.starts_with("PROBLEM: ") && line.contains(&format!("{name} is missing")));
         assert_eq!(named, then != Consequence::Weaker, "{right}: {page}");
         let tried = pair.text(0, "output");
         assert!(!tried.contains("os error 1)"), "{right}: {tried}");

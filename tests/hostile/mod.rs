@@ -67,8 +67,8 @@ fn the_pair_serves_under_hostile_traffic() {
     println!("hostile: seed {}, {RATE} frames a second to both nodes for {:?}", run.seed, run.flood);
 
     // Records two runs of each node.
-    let ears = NODES.map(|node| Sniffer::start(cluster.rack.tap(NETWORK, node).unwrap()));
-    let tape = || ears.iter().flat_map(Sniffer::take).map(|frame| frame.bytes).collect::<Vec<_>>();
+    let listeners = NODES.map(|node| Sniffer::start(cluster.rack.tap(NETWORK, node).unwrap()));
+    let tape = || listeners.iter().flat_map(Sniffer::take).map(|frame| frame.bytes).collect::<Vec<_>>();
     (0..2).for_each(|node| cluster.start(node));
     cluster.settle();
     pause(Duration::from_secs(1));
@@ -87,11 +87,11 @@ fn the_pair_serves_under_hostile_traffic() {
 
     // The machine's figures without a hostile neighbour.
     pause(run.flood.min(Duration::from_secs(10)));
-    let quiet = [0, 1].map(|node| Spoken::of(&ears[node].take(), &keys));
+    let quiet = [0, 1].map(|node| Spoken::of(&listeners[node].take(), &keys));
     wrong_keys_are_named(&cluster, &neighbour, &mut forger);
 
     let before = Account::take(&cluster);
-    let (tally, spoken) = flood(&cluster, &neighbour, &pool, &ears, &keys, &run);
+    let (tally, spoken) = flood(&cluster, &neighbour, &pool, &listeners, &keys, &run);
     pause(Duration::from_secs(1));
     let after = Account::take(&cluster);
     assert_counters(&before, &after, &tally);
@@ -103,7 +103,7 @@ fn the_pair_serves_under_hostile_traffic() {
             NODES[node],
             after.lines[node] - before.lines[node],
             after.reports[node].heart.lateness,
-            after.reports[node].heart.breaths
+            after.reports[node].heart.yields
         );
         assert!(after.lines[node] - before.lines[node] < LINES_MAX, "{}", cluster.log(node));
         assert!(spoken[node].answers > 0, "{:?}", spoken[node]);
@@ -114,8 +114,8 @@ fn the_pair_serves_under_hostile_traffic() {
         let raw = |c: char| c.is_control() && c != '\n';
         assert!(!cluster.log(node).contains(raw), "raw bytes in the log: {:?}", cluster.log(node));
     }
-    no_deadtime_without_bounds(&cluster, &neighbour, &forger, &ears, &keys);
-    at_line_rate(&cluster, &neighbour, &pool, &ears, &keys, &run);
+    no_deadtime_without_bounds(&cluster, &neighbour, &forger, &listeners, &keys);
+    at_line_rate(&cluster, &neighbour, &pool, &listeners, &keys, &run);
 }
 
 /// Three machines with three wrong keys: one log line for each names the difference and thereby the cure.
@@ -153,12 +153,12 @@ fn flood(
     cluster: &Cluster,
     neighbour: &Neighbour,
     pool: &[forge::Forged],
-    ears: &[Sniffer; 2],
+    listeners: &[Sniffer; 2],
     keys: &Keys,
     run: &FloodRun,
 ) -> (Tally, [Spoken; 2]) {
     let calm = cluster.statuses().map(|report| report.cluster.digest);
-    ears.iter().for_each(|ear| drop(ear.take()));
+    listeners.iter().for_each(|listener| drop(listener.take()));
     let begin = Moment::now();
     let tally = thread::scope(|scope| {
         let sending = scope.spawn(|| neighbour.flood(pool, Some(RATE), run.flood));
@@ -177,7 +177,7 @@ fn flood(
     assert_eq!(cluster.holders(), [NODES[0]]);
     let every_sort = tally.sorts.len();
     assert_eq!(every_sort, 11, "{:?}", tally.sorts);
-    (tally, [0, 1].map(|node| Spoken::of(&ears[node].take(), keys)))
+    (tally, [0, 1].map(|node| Spoken::of(&listeners[node].take(), keys)))
 }
 
 /// The counters and log lines of both nodes so far.
@@ -242,16 +242,16 @@ fn no_deadtime_without_bounds(
     cluster: &Cluster,
     neighbour: &Neighbour,
     forger: &FrameForger,
-    ears: &[Sniffer; 2],
+    listeners: &[Sniffer; 2],
     keys: &Keys,
 ) {
     let deadtime = |report: &StatusReport| {
         report.cluster.nodes.iter().find(|node| node.name == NODES[0]).unwrap().deadtime
     };
     let believed = (0..20).find_map(|_| {
-        ears[0].take();
+        listeners[0].take();
         pause(KEEPALIVE);
-        let last = newest(&ears[0].take(), keys)?;
+        let last = newest(&listeners[0].take(), keys)?;
         neighbour.send(&forger.fresh_beat(0, last + 5, u64::MAX), Some(ADDRESSES[0]));
         let told = deadtime(&cluster.status(1)?);
         (told > 2.0).then_some(told)
@@ -275,19 +275,19 @@ fn at_line_rate(
     cluster: &Cluster,
     neighbour: &Neighbour,
     pool: &[forge::Forged],
-    ears: &[Sniffer; 2],
+    listeners: &[Sniffer; 2],
     keys: &Keys,
     run: &FloodRun,
 ) {
     // Large frames would only cost the sender time.
     let small = |forged: &&forge::Forged| forged.bytes.len() <= 1472;
     assert!(pool.iter().filter(small).count() > POOL / 2);
-    ears.iter().for_each(|ear| drop(ear.take()));
+    listeners.iter().for_each(|listener| drop(listener.take()));
     let before = Account::take(cluster);
     let begin = Moment::now();
     let tally = neighbour.flood(pool, None, run.line_rate);
     let time = Moment::now().since(begin);
-    let spoken = [0, 1].map(|node| Spoken::of(&ears[node].take(), keys));
+    let spoken = [0, 1].map(|node| Spoken::of(&listeners[node].take(), keys));
     pause(Duration::from_secs(2));
     let after = Account::take(cluster);
     let rate = tally.frames as f64 / time.as_secs_f64();

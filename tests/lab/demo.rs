@@ -175,7 +175,7 @@ fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output,
 
 #[test]
 fn keys_do_it_hands_on() {
-    let script = [("moment)", "1"), ("yours:", "l"), ("beats,", "l"), ("outage:", "q")];
+    let script = [("not work yet)", "1"), ("ready:", "l"), ("beats,", "l"), ("outage:", "q")];
     let Some((output, text)) = hands_on(80, 24, &script) else { return };
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("outage seen by the client"), "{text}");
@@ -187,7 +187,7 @@ fn hands_on_without_room_for_the_keys_says_so() {
     let Some((output, text)) = hands_on(79, 24, &[]) else { return };
     assert_eq!(output.status.code(), Some(1), "{text}");
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains("--hands-on needs a terminal of 80 x 24"), "{told}");
+    assert!(told.contains("--hands-on needs a terminal of at least 80 x 24"), "{told}");
 }
 
 /// A user without a mapping in a user namespace may not make another one.

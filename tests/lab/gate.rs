@@ -12,10 +12,10 @@ const RENEWER: [&str; 10] =
 /// Twenty-five trials of each backend; and the control, a thawed process that goes on, which the trials must see.
 #[test]
 fn no_frozen_renewal_outlives_its_lease() {
-    let control = ["lab", "gate", "--runs", "4", "--lease", "1s", "--engine", "nft", "--control"];
+    let control = ["lab", "gate", "--runs", "4", "--lease", "1s", "--backend", "nft", "--control"];
     play(&control, Some(1), "nft     anywhere      2");
-    for engine in ["bpf", "nft"] {
-        let trials = ["lab", "gate", "--runs", "25", "--parallel", "25", "--engine", engine];
+    for backend in ["bpf", "nft"] {
+        let trials = ["lab", "gate", "--runs", "25", "--parallel", "25", "--backend", backend];
         play(&trials, Some(0), "too late");
     }
 }
@@ -37,11 +37,11 @@ fn what_a_daemon_left_is_listed_and_removed() {
         let words = [&["locum", "gate"], words].concat();
         rack.run(node, &Program::new(&words), Duration::from_secs(20)).unwrap()
     };
-    assert!(gate(&[]).text.contains("no gate stands here\nengine bpf: "));
+    assert!(gate(&[]).text.contains("no gates here\nbackend bpf: "));
     let mut renewer = rack.start(node, &Program::new(&RENEWER)).unwrap();
     let open = || gate(&[]).text.contains("cluster lab, group 172.23.2.14: open for ").then_some(());
     if gate(&["--json"]).text.contains("\"nft\": \"") {
-        return crate::skipped("no nft engine here");
+        return crate::skipped("no nft backend here");
     }
     await_some(Duration::from_secs(10), open).expect("the gate is listed");
     assert!(gate(&["--list", "--json"]).text.contains("\"interfaces\": [\n        \"eth0\"\n      ]"));
@@ -58,11 +58,11 @@ fn what_a_daemon_left_is_listed_and_removed() {
     drop(_daemon);
     let refused = gate(&["--remove"]);
     let says = format!("{refused:?}");
-    assert!(refused.code == Some(1) && says.contains("is open for "), "{says}");
+    assert!(refused.code == Some(1) && says.contains("is still open for "), "{says}");
     let refused = gate(&["--remove", "--keep-addresses"]);
     // Linux before 6.9 does not know which process made it.
     if refused.code != Some(0) {
-        assert!(refused.code == Some(1) && refused.text.contains("still lives"), "{}", refused.text);
+        assert!(refused.code == Some(1) && refused.text.contains("a running process"), "{}", refused.text);
     }
 
     renewer.signal(ProcessSignal::Kill).unwrap();
@@ -79,7 +79,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
         let chosen = ["locum", "gate", "--remove", "--cluster", "lab", "--group", "172.23.2.14"];
         let said = text(&rack, node, &chosen);
         assert!(said.contains("removed: 172.23.2.14/24 on eth0\n"), "{said}");
-        assert!(said.contains("left: 172.23.2.14/32 on eth0: Locum did not put it there"), "{said}");
+        assert!(said.contains("kept: 172.23.2.14/32 on eth0: not added by Locum"), "{said}");
         assert!(said.contains("removed: cluster lab, "), "{said}");
         let left = text(&rack, node, &["ip", "address"]);
         assert!(
@@ -89,7 +89,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
             "{left}"
         );
     }
-    assert!(gate(&[]).text.contains("no gate stands here"));
+    assert!(gate(&[]).text.contains("no gates here"));
 }
 
 /// Holds the lock of a running daemon.

@@ -42,7 +42,7 @@ fn a_real_heartbeat_serves_beside_locum() {
         "4",
     ];
     let Some(answer) = lab(&words) else { return };
-    let lives = answer["lives"].as_array().unwrap();
+    let lives = answer["runs"].as_array().unwrap();
     assert_eq!(lives.len(), 8, "{answer:#}");
     for life in lives {
         assert_eq!(life["passed"], true, "{life:#}");

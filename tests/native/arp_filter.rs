@@ -7,7 +7,7 @@ use crate::lab::questions::{Asker, mac};
 fn is_silent_elsewhere(backend: &'static str) {
     let Some(mut shop) = Shop::build(false) else { return };
     let [alpha, beta] = NODES;
-    if !shop.locum(alpha, &["gate"]).1.contains(&format!("engine {backend}: works")) {
+    if !shop.locum(alpha, &["gate"]).1.contains(&format!("backend {backend}: works")) {
         return crate::skipped(format!("no gates by {backend} here"));
     }
     let front = Asker::new(&shop.rack, CLIENT, "eth0", Ipv4Addr::new(172, 23, 2, 20));

@@ -58,9 +58,9 @@ impl LedgerDamage {
     /// The words of the member's log line about it.
     fn line(self) -> &'static str {
         match self {
-            Self::Torn(_) => "one file of the ledger is not used: it is not whole",
-            Self::TornBoth | Self::Flipped => "the ledger cannot be used: it is not whole",
-            Self::Lost => "the ledger of this member's earlier lives is gone",
+            Self::Torn(_) => "one file of the ledger is not used: it is incomplete or damaged",
+            Self::TornBoth | Self::Flipped => "the ledger cannot be used: it is incomplete or damaged",
+            Self::Lost => "the ledger of this member's earlier runs is gone",
             Self::AllLost => "there is no ledger yet",
             Self::OtherCluster => "in cluster another",
             Self::OtherMember => "the ledger is that of",
@@ -71,11 +71,11 @@ impl LedgerDamage {
     /// The words of that line about its consequence.
     fn cure(self) -> &'static str {
         match self {
-            Self::Torn(_) => "the other one is what was there before",
+            Self::Torn(_) => "the other one, of the write before, is used",
             Self::AllLost => {
-                "a new cluster makes it when all its voters are there; else it is copied from them"
+                "a new cluster makes one when all its voters have started; otherwise it is copied from them"
             }
-            _ => "this member grants nothing before it has copied from the others",
+            _ => "this member grants nothing before it has copied the ledger from the others",
         }
     }
 
@@ -356,13 +356,13 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     shop.start(alpha);
     shop.wait_for_vote(alpha);
     for (member, since) in since {
-        let line = shop.one_line(member, since, "could not be kept");
+        let line = shop.one_line(member, since, "cannot be stored");
         assert!(line.contains("make room"), "{line}");
         shop.at(member, empty);
     }
     shop.between_runs(alpha, || Ok(()));
     for (member, since) in since {
-        shop.one_line(member, since, "generations are kept again");
+        shop.one_line(member, since, "generations are stored again");
     }
     shop.wait_for_vote(alpha);
     shop.assert_one_owner(begun, "full disks");
@@ -375,14 +375,18 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
         shop.between_runs(alpha, || Ok(()));
         shop.wait_for_vote(alpha);
     }
-    let line = shop.one_line(beta, since, "could not be kept");
+    let line = shop.one_line(beta, since, "cannot be stored");
     assert!(line.contains("Read-only file system"), "{line}");
     // It may have lost the group already: its vote has ended while the other node, just started, abstained.
     shop.locum(beta, &["move", "web", alpha]);
     shop.wait("the group has moved", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     let line = shop.one_line(beta, since, "cannot be written");
     assert!(line.contains("Read-only file system") && line.contains("mount it writable"), "{line}");
-    shop.one_line(beta, since, "grants nothing and claims nothing new until it is started again");
+    shop.one_line(
+        beta,
+        since,
+        "grants nothing and claims nothing new; check the disk of the state directory",
+    );
     assert_eq!(shop.vote(beta), Some(OwnVote::Broken));
     assert!(shop.locum(beta, &["status"]).1.contains("the ledger cannot be written"));
     shop.end(beta);

@@ -120,8 +120,8 @@ fn each_backend(play: fn(Shop)) {
         let Some(mut shop) = Shop::build(true) else { return };
         shop.gates = Some(backend);
         let (_, gates) = shop.locum(NODES[0], &["gate", "--json"]);
-        let engines: serde_json::Value = serde_json::from_str(&gates).unwrap();
-        if !engines["engines"][backend].is_null() {
+        let backends: serde_json::Value = serde_json::from_str(&gates).unwrap();
+        if !backends["backends"][backend].is_null() {
             eprintln!("skipped: no {backend} here: {gates}");
             continue;
         }
@@ -170,10 +170,7 @@ fn only_the_key_silences_an_owner() {
         let claims_in: u64 = report.heart.links.iter().map(|link| link.claims_in).sum();
         assert_eq!(claims_in, 0, "no socket gets them");
         let (_, page) = shop.locum(alpha, &["status"]);
-        assert!(
-            page.contains("announcements of claims that prove nothing here come in and are dropped"),
-            "{page}"
-        );
+        assert!(page.contains("claim announcements without a valid proof were dropped"), "{page}");
 
         // With the key. A new claim may have been made meanwhile.
         let epoch = epoch(&shop);
@@ -207,7 +204,7 @@ fn stretch(shop: &Shop, long: Duration, play: impl FnOnce()) -> Stretch {
     let is_over = Arc::new(AtomicBool::new(false));
     let over = Arc::clone(&is_over);
     // The kernel stamps each beat on the switch's port.
-    let ear = thread::spawn(move || {
+    let listener = thread::spawn(move || {
         let (mut beats, mut last, mut longest, mut buffer) = (0, None, Duration::ZERO, vec![0; 4096]);
         while !over.load(Relaxed) {
             while let Ok(Some(got)) = tap.receive(&mut buffer) {
@@ -229,7 +226,7 @@ fn stretch(shop: &Shop, long: Duration, play: impl FnOnce()) -> Stretch {
     pause(long.saturating_sub(Moment::now().since(begun)));
     let window = Span::new(begun, Moment::now());
     is_over.store(true, Relaxed);
-    let (beats, beat) = ear.join().unwrap();
+    let (beats, beat) = listener.join().unwrap();
     pause(Duration::from_millis(200));
     let asked = u64::try_from(window.to.since(window.from).as_millis()).unwrap();
     let (answered, gap) = shop

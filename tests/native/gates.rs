@@ -31,8 +31,8 @@ impl Shop {
 
 fn one_renewal_is_for_all_groups(backend: &str) {
     let Some(mut shop) = Shop::build_of(false, &many()) else { return };
-    if !shop.locum(NODES[0], &["gate"]).1.contains(&format!("engine {backend}: works")) {
-        return crate::skipped("this engine does not work here");
+    if !shop.locum(NODES[0], &["gate"]).1.contains(&format!("backend {backend}: works")) {
+        return crate::skipped("this backend does not work here");
     }
     shop.start(WITNESS);
     for node in NODES {
@@ -77,7 +77,7 @@ fn one_renewal_is_for_all_groups(backend: &str) {
     shop.daemons.retain(|(name, _)| *name != node);
     shop.start_by(node, backend);
     shop.wait("what the earlier life left is swept", |shop| {
-        shop.status(node).is_some() && shop.locum(node, &["gate"]).1.contains("no gate stands here")
+        shop.status(node).is_some() && shop.locum(node, &["gate"]).1.contains("no gates here")
     });
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 }

@@ -318,7 +318,7 @@ fn a_group_is_served_moved_and_handed_over() {
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
     // Nothing is left of the gate on the earlier owner.
     let (_, gates) = shop.locum(beta, &["gate"]);
-    assert!(gates.contains("no gate stands here"), "{gates}");
+    assert!(gates.contains("no gates here"), "{gates}");
     let epochs = [alpha, beta].map(|node| shop.text(node, "epochs"));
     let starts = epochs.each_ref().map(|epochs| epochs.lines().count());
     let has_lapsed = NODES.iter().any(|node| shop.text(node, "output").contains("was lost: the lease ended"));
@@ -349,7 +349,7 @@ fn links_whose_port_another_program_has_are_told_and_open_when_it_is_free() {
     shop.start(alpha);
     shop.wait("both links are told", |shop| {
         let (_, page) = shop.locum(alpha, &["status"]);
-        page.matches("UDP port 6940 is another program's").count() >= 2
+        page.matches("UDP port 6940 is in use").count() >= 2
     });
     drop(other);
     shop.start(beta);
@@ -377,7 +377,7 @@ fn a_killed_owner_falls_silent_and_its_next_start_sweeps() {
         shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
             && shop.status(alpha).is_some()
     });
-    assert!(shop.locum(alpha, &["gate"]).1.contains("no gate stands here"));
+    assert!(shop.locum(alpha, &["gate"]).1.contains("no gates here"));
     assert!(shop.runs(beta), "who returns takes nothing: failback stays");
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 }
@@ -400,12 +400,13 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
         shop.wait("the gate is put back", |shop| {
             let epochs = shop.text(alpha, "epochs");
             let lines = shop.text(alpha, "output");
-            let mut lines = lines.lines().filter(|line| line.contains("took away a part of its gate"));
+            let mut lines =
+                lines.lines().filter(|line| line.contains("another program removed a part of it"));
             lines.any(|line| epochs.lines().any(|epoch| line.ends_with(&format!("(epoch {epoch})"))))
         });
     } else {
         // A table of `nft` has an owner.
-        assert!(said.contains("still lives"), "{said}");
+        assert!(said.contains("a running process"), "{said}");
     }
     let holds = |shop: &Shop, node: &str| {
         let holders = |ip| shop.rack.look(|record| record.holders(ip).contains(&node)).unwrap_or(false);
@@ -510,7 +511,7 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
     shop.wait("its vote is copied from the others", |shop| {
         shop.status(alpha).is_some_and(|report| report.cluster.votes.own == OwnVote::Votes)
     });
-    assert!(shop.text(alpha, "output").contains("the ledger of this member's earlier lives is gone"));
+    assert!(shop.text(alpha, "output").contains("the ledger of this member's earlier runs is gone"));
     // Without the witness the two nodes are a majority, if both vote.
     shop.daemon(WITNESS).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the witness is silent", |shop| shop.locum(beta, &["status"]).1.contains("third (SILENT)"));

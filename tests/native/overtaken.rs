@@ -22,7 +22,7 @@ fn times(shop: &Shop, node: &str) -> u64 {
 fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group() {
     let Some(mut shop) = Shop::build(false) else { return };
     let [alpha, beta] = NODES;
-    if !shop.locum(alpha, &["gate"]).1.contains("engine bpf: works") {
+    if !shop.locum(alpha, &["gate"]).1.contains("backend bpf: works") {
         return crate::skipped("no gates by bpf here");
     }
     let front = Asker::new(&shop.rack, CLIENT, "eth0", Ipv4Addr::new(172, 23, 2, 20));
@@ -39,7 +39,7 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
     strangers.push(put(&shop, alpha, true));
     shop.wait("ours is in front again, both ways", |shop| times(shop, alpha) >= 2);
     let (_, page) = shop.locum(alpha, &["status"]);
-    assert!(page.contains("note: the program somebody came before the gates' on eth0"), "{page}");
+    assert!(page.contains("note: the program somebody was attached in front of the gates on eth0"), "{page}");
     assert!(!page.contains("again and again") && shop.runs(alpha), "{page}");
     shop.daemon(alpha).signal(ProcessSignal::Kill).unwrap();
     shop.wait("the other node serves, and it alone", |_| front.answers(SERVICE) == [other]);
@@ -58,7 +58,7 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
                 strangers.remove(0);
             }
             strangers.push(put(shop, node, true));
-            shop.locum(node, &["status"]).1.contains("comes before the gates' again and again")
+            shop.locum(node, &["status"]).1.contains("keeps being attached in front of the gates")
         });
         shop.wait("the first node serves, and goes on", |shop| {
             shop.runs(alpha) && front.answers(SERVICE) == [home]

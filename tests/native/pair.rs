@@ -20,7 +20,7 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     let votes = |shop: &Shop, node: &str| shop.status(node).map(|report| report.cluster.votes);
     shop.wait("both vote", |shop| {
         NODES.iter().all(|node| {
-            votes(shop, node).is_some_and(|votes| votes.own == OwnVote::Votes && votes.alone.is_none())
+            votes(shop, node).is_some_and(|votes| votes.own == OwnVote::Votes && votes.single_vote.is_none())
         })
     });
     shop.rack.power_off(alpha).unwrap();
@@ -28,13 +28,13 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
         shop.runs(beta) && shop.answers_since(Moment::now())
     });
     let (_, page) = shop.locum(beta, &["status"]);
-    assert!(page.contains("this node has counted alone for"), "{page}");
+    assert!(page.contains("single-vote mode for"), "{page}");
     // The returning node takes nothing, and the running group does not notice.
     shop.rack.power_on(alpha).unwrap();
     shop.start(alpha);
     shop.wait("two voters again", |shop| {
-        votes(shop, alpha).is_some_and(|votes| votes.own == OwnVote::Votes && votes.alone.is_none())
-            && votes(shop, beta).is_some_and(|votes| votes.alone.is_none())
+        votes(shop, alpha).is_some_and(|votes| votes.own == OwnVote::Votes && votes.single_vote.is_none())
+            && votes(shop, beta).is_some_and(|votes| votes.single_vote.is_none())
             && shop.owner(alpha).as_deref() == Some(beta)
     });
     assert!(shop.runs(beta));
@@ -65,7 +65,7 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     let healed = Moment::now();
     shop.wait("both vote again, and nobody has to be proved anything", |shop| {
         shop.status(alpha).is_some_and(|report| {
-            report.cluster.votes.alone.is_none() && report.cluster.groups[0].unproved.is_empty()
+            report.cluster.votes.single_vote.is_none() && report.cluster.groups[0].unproved.is_empty()
         })
     });
     assert_eq!(

@@ -251,7 +251,7 @@ fn leave_in_the_sweep(dialect: Dialect, way: LeaveBy, stop_fails: bool) {
     house.daemon(alpha).wait(PATIENCE).unwrap();
     assert!(house.service(alpha));
     house.start(alpha);
-    house.wait("it sweeps", |house| house.log(alpha).contains("was left running by an earlier life"));
+    house.wait("it sweeps", |house| house.log(alpha).contains("was left running by an earlier daemon"));
     let (_, page) = house.locum(alpha, &["status"]);
     let expected = if stop_fails { (Some(3), Some(2)) } else { (Some(0), Some(0)) };
     match way {
@@ -264,7 +264,7 @@ fn leave_in_the_sweep(dialect: Dialect, way: LeaveBy, stop_fails: bool) {
     assert_eq!(house.end_of(alpha, PATIENCE), expected.0, "{}", house.log(alpha));
     assert_eq!(house.service(alpha), stop_fails, "{}", house.log(alpha));
     assert!(!house.address(alpha), "the address is taken off in any case");
-    assert!(page.contains("is stopping what an earlier life left; running: "), "{page}");
+    assert!(page.contains("is stopping resources that an earlier daemon left; running: "), "{page}");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn status_says_at_once_whom_it_waits_for() {
             page.contains("being asked: ").then_some(())
         });
         assert!(told.is_some(), "{page}");
-        assert!(page.contains("service for ") && page.contains("1 of 2 resources have answered"), "{page}");
+        assert!(page.contains("service for ") && page.contains("1 of 2 have answered"), "{page}");
         // An order to leave is accepted, and kept until the agent's limit is over.
         house.daemon(alpha).signal(ProcessSignal::Terminate).unwrap();
         house.wait("it is heard", |house| house.log(alpha).contains("TERM received; this node is starting"));
@@ -373,7 +373,7 @@ fn no_process_left(dialect: Dialect) {
     let (code, said) = house.locum(alpha, &["standby", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
     house.wait("the log says why nothing can be done", |house| {
-        house.log(alpha).contains("no more processes can be made here")
+        house.log(alpha).contains("the kernel can make no more processes here")
     });
     pause(Duration::from_secs(4));
     assert!(house.daemon(alpha).ended().is_none(), "it lives\n{}", house.log(alpha));
@@ -399,11 +399,11 @@ fn second_daemon(dialect: Dialect) {
     let words = [&["--config", CONFIG][..], &place, &["run"]].concat();
     let (code, said) = house.locum(alpha, &words);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("alpha of this configuration runs here already, in locum (process "), "{said}");
+    assert!(said.contains("alpha of this configuration already runs here, in locum (process "), "{said}");
     assert!(said.contains("`locum --run /run/locum status`"), "{said}");
     assert!(house.serves(alpha), "{said}");
     house.wait("it answers", |house| house.locum(alpha, &["status", "--json"]).1.contains("cluster"));
-    assert!(!house.log(alpha).contains("by an earlier life"), "{}", house.log(alpha));
+    assert!(!house.log(alpha).contains("by an earlier daemon"), "{}", house.log(alpha));
     assert!(house.daemon(alpha).ended().is_none() && house.daemon(alpha).id() == pid);
     // A killed daemon is in no one's way.
     house.daemon(alpha).signal(ProcessSignal::Kill).unwrap();

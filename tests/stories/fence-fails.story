@@ -39,5 +39,5 @@ clustnode2 info: Resetting node clustnode1 with [null]
 clustnode2 error: Host clustnode1 not reset!
 clustnode2 warning: STONITH of clustnode1 failed.  Retrying...
 clustnode2 warning: STONITH of clustnode1 failed.  Retrying...
-clustnode2 info: clustnode1 is there: it need not be fenced
+clustnode2 info: clustnode1 is back: fencing is cancelled
 never critical

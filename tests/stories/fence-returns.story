@@ -33,4 +33,4 @@ client: 172.23.2.14 clustnode1
 ---- notes
 clustnode2 error: Host clustnode1 not reset!
 clustnode2 critical: Cluster node clustnode1 returning after partition.
-clustnode2 info: clustnode1 is there: it need not be fenced
+clustnode2 info: clustnode1 is back: fencing is cancelled

@@ -46,12 +46,12 @@ impl Recorder {
         let words = |error: io::Error| format!("record frames: {error}");
         let socket = rack.inside(RECORDER, move || open(port)).map_err(super::words)?.map_err(words)?;
         let (tape, end) = (Arc::<Mutex<Vec<RecordedFrame>>>::default(), Arc::<AtomicBool>::default());
-        let (ears, to, until) = (socket.try_clone().map_err(words)?, tape.clone(), end.clone());
+        let (listeners, to, until) = (socket.try_clone().map_err(words)?, tape.clone(), end.clone());
         let thread = thread::spawn(move || {
             let mut buffer = vec![0; FRAME_BYTES_MAX];
             while !until.load(Relaxed) {
                 // If nothing is heard for a while, the call returns an error.
-                let Ok((length, from)) = ears.recv_from(&mut buffer) else { continue };
+                let Ok((length, from)) = listeners.recv_from(&mut buffer) else { continue };
                 let frame =
                     RecordedFrame { at: Moment::now(), from: from.ip(), bytes: buffer[..length].to_vec() };
                 to.lock().unwrap_or_else(PoisonError::into_inner).push(frame);

@@ -13,9 +13,10 @@
 //!                        └── it cannot be stopped ──► Stuck
 //! ```
 //!
-//! A running member is asked for its status if its [`Spec`] says so (`group::monitor`). If a member fails, it is started
+//! A running member is asked for its status if its [`GroupSpec`] says so (`group::monitor`). If a member fails, it is started
 //! again in place, together with all members right of it, as often as the spec allows. After one failure more, the group
-//! is stopped and reported as [`News::Failed`]: then another node's turn comes. A stop that fails is tried again, or goes down a
+//! is stopped and reported as [`GroupEvent::Failed`]: then another node's turn comes. A stop that fails is tried
+//! again, or goes down a
 //! ladder (`group::stopping`).
 //!
 //! After each failure in a row the next attempt waits longer (`group::pause`), whatever asked for it. A resource without
@@ -25,7 +26,7 @@
 //! Before a start the agent is asked for the status, and a member that runs already is not started again (behaviour
 //! reference, section 4). Different groups move at the same time.
 //!
-//! This module does not know the dialects: a [`Spec`] describes a group, and the layer above decides which node may run
+//! This module does not know the dialects: a [`GroupSpec`] describes a group, and the layer above decides which node may run
 //! it.
 
 use alloc::{
@@ -63,7 +64,7 @@ pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a group is between stopped and running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum GroupPhase {
     /// Nothing of it runs here.
     Stopped,
@@ -74,7 +75,7 @@ pub enum GroupPhase {
     /// Its members are being stopped; this one now.
     Stopping(usize),
     /// Stop-failed: this member cannot be stopped, and a person is needed.
-    Stuck(usize),
+    StopFailed(usize),
 }
 
 /// What the layer above must know when a group has come to rest.
@@ -84,7 +85,7 @@ pub enum GroupEvent {
     Started(GroupIndex),
     /// A start failed, or a member failed too often; all of the group was stopped again.
     Failed(GroupIndex),
-    /// A member failed and is started again in place; [`News::Started`] or [`News::Failed`] follows.
+    /// A member failed and is started again in place; [`GroupEvent::Started`] or [`GroupEvent::Failed`] follows.
     Restarting(GroupIndex),
     /// Nothing of it runs any more.
     Stopped(GroupIndex),
@@ -224,7 +225,7 @@ impl Groups {
         // The last of them is the first to be stopped, should that be tried again.
         for id in stop_failed {
             if let Some(state) = states.get_mut(id.group.0) {
-                state.phase = GroupPhase::Stuck(id.member);
+                state.phase = GroupPhase::StopFailed(id.member);
                 state.begun.fill(true);
                 changed.insert(id.group);
             }
@@ -304,7 +305,7 @@ impl Groups {
     pub fn has_settled(&self, group: GroupIndex) -> bool {
         match self.states[group.0].phase {
             GroupPhase::Running => true,
-            GroupPhase::Stopped | GroupPhase::Stuck(_) => !self.states[group.0].wanted,
+            GroupPhase::Stopped | GroupPhase::StopFailed(_) => !self.states[group.0].wanted,
             GroupPhase::Starting(_) | GroupPhase::Stopping(_) => false,
         }
     }
@@ -312,7 +313,7 @@ impl Groups {
     /// Whether something of a group cannot be stopped.
     #[must_use]
     pub fn is_stop_failed(&self, group: GroupIndex) -> bool {
-        matches!(self.states[group.0].phase, GroupPhase::Stuck(_))
+        matches!(self.states[group.0].phase, GroupPhase::StopFailed(_))
     }
 
     /// Whether a group is at rest: neither starting nor stopping.
@@ -396,7 +397,7 @@ impl Groups {
         }
         let run = state.wanted && state.floor.is_none();
         let is_attempt =
-            matches!((state.phase, run), (GroupPhase::Stopped, true) | (GroupPhase::Stuck(_), _));
+            matches!((state.phase, run), (GroupPhase::Stopped, true) | (GroupPhase::StopFailed(_), _));
         if is_attempt && self.waits_for_pause(group) {
             return;
         }
@@ -410,8 +411,8 @@ impl Groups {
             (GroupPhase::Starting(_), false) if !breakage::is(Breakage::LongStartAwaited) => {
                 state.abandon = Some(state.step_since + LONG_START);
             }
-            (GroupPhase::Stopped | GroupPhase::Stuck(_), true) => {
-                if let GroupPhase::Stuck(member) = state.phase {
+            (GroupPhase::Stopped | GroupPhase::StopFailed(_), true) => {
+                if let GroupPhase::StopFailed(member) = state.phase {
                     state.unstopped = Some(member);
                 }
                 state.restarts.clear();
@@ -422,7 +423,7 @@ impl Groups {
                 self.say_line(group, "Releasing", out);
                 self.stop(group, self.members(group) - 1, out);
             }
-            (GroupPhase::Stuck(member), false) => {
+            (GroupPhase::StopFailed(member), false) => {
                 // It is not known any more how much of it was started when its stop failed.
                 state.floor = Some(0);
                 self.stop(group, member, out);
@@ -513,7 +514,7 @@ impl Groups {
                 self.stop_goes_on(now, resource, operation, outcome, out)
             }
             // A group at rest has nothing under way.
-            (Purpose::Step, GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_)) => {}
+            (Purpose::Step, GroupPhase::Stopped | GroupPhase::Running | GroupPhase::StopFailed(_)) => {}
         }
         self.touch(resource.group);
     }
@@ -556,7 +557,7 @@ impl Groups {
                         self.begin_start(group, step, out);
                     }
                     GroupPhase::Starting(step) => self.stop(group, step, out),
-                    GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_) => {
+                    GroupPhase::Stopped | GroupPhase::Running | GroupPhase::StopFailed(_) => {
                         self.pursue(group, out)
                     }
                 }
@@ -696,7 +697,7 @@ impl Groups {
                 let stays = state.wanted && state.floor.is_some_and(|floor| resource.member < floor);
                 stays && (0..step).any(|later| self.in_stop_order(resource.group, later) == resource.member)
             }
-            GroupPhase::Stopped | GroupPhase::Stuck(_) => false,
+            GroupPhase::Stopped | GroupPhase::StopFailed(_) => false,
         }
     }
 

@@ -403,7 +403,10 @@ fn what_deserves_a_word_gets_one_and_what_does_not_gets_none() {
         // The default, which the medium above also has.
         ("udpport 694\n", vec![]),
         ("udpport 695\n", vec![format!("ha.cf:3:9: warning: {early}")]),
-        ("undport 694\n", vec!["ha.cf:3:1: error: `undport` is no directive (is `udpport` meant?)".into()]),
+        (
+            "undport 694\n",
+            vec!["ha.cf:3:1: error: `undport` is not a directive (did you mean `udpport`?)".into()],
+        ),
     ] {
         assert_eq!(
             remarks(&format!("bcast eth1\nnode web1 web2\n{lines}"), &CheckOptions::default()),
@@ -425,8 +428,8 @@ fn names_are_looked_up_where_heartbeat_does() {
     let ipfail = "auto_failback off\nrespawn hacluster /usr/lib/heartbeat/ipfail\n";
     let warning = |at: &str, name: &str, ip: &str| {
         format!(
-            "ha.cf:{at}: warning: `{name}` is a name: it is looked up when the daemon starts, and is {ip} now (write `{ip}`: a \
-             name server may be what has failed)"
+            "ha.cf:{at}: warning: `{name}` is a name: it is looked up when the daemon starts, and is {ip} now (write `{ip}`: \
+             name resolution may be down when it is needed)"
         )
     };
     for (line, said) in [
@@ -442,12 +445,13 @@ fn names_are_looked_up_where_heartbeat_does() {
     for (line, said) in [
         (
             "ping nowhere\n",
-            "ha.cf:3:6: error: `nowhere` is no address, and no name that is known here (write the address in numbers: a name \
-             server may be what has failed)",
+            "ha.cf:3:6: error: `nowhere` is neither an address nor a name that this host can resolve (write the \
+             address in numbers: name resolution may be down when it is needed)",
         ),
         (
             "ucast eth1 10.0.0\n",
-            "ha.cf:3:12: error: `10.0.0` is no address (write it in numbers: a name server may be what has failed)",
+            "ha.cf:3:12: error: `10.0.0` is not an address (write it in numbers: name resolution may be down when \
+             it is needed)",
         ),
     ] {
         assert_eq!(remarks(&format!("bcast eth1\nnode web1 web2\n{line}"), &known), [said], "{line}");

@@ -288,7 +288,7 @@ fn late_answers_of_the_device_are_none() {
     // The peer is there after all; the device answers a moment too late.
     a.hear(beat());
     a.event(Event::Fenced { ticket: second, outcome: FenceOutcome::Ok });
-    assert!(a.runs().is_empty() && a.noted("it need not be fenced"));
+    assert!(a.runs().is_empty() && a.noted("is back: fencing is cancelled"));
     // It dies before it has announced its holdings.
     a.run(Duration::from_secs(2), false);
     assert_eq!((a.fences.len(), a.runs()), (3, vec![]));
@@ -399,7 +399,7 @@ fn no_frame_changes_the_nodes() {
     a.hear(Body::AddNode { nodes: "c".into() });
     a.hear(Body::DelNode { nodes: "a".into() });
     let refused = a.notes.iter().filter(|(level, text)| {
-        *level == Level::Warning && text.contains("frames do not change the nodes, which stand in ha.cf")
+        *level == Level::Warning && text.contains("refused, because nodes are configured in ha.cf")
     });
     assert_eq!(refused.count(), 2);
     let names: Vec<String> = a.director.status(now(a.at)).nodes.into_iter().map(|node| node.name).collect();

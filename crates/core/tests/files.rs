@@ -76,7 +76,8 @@ fn where_each_file_names_its_own_node_one_owns_and_both_say_so() {
         pair.run(SECOND * 5);
         assert_eq!(owners(&pair), [0]);
         expect_said(&pair);
-        let withheld = "group IPaddr2::10.8.0.50 is not run here: the files differ, and by its own a has it";
+        let withheld = "group IPaddr2::10.8.0.50: not started here: the files of the nodes differ, and the other file \
+                        gives it to a";
         assert_eq!(troubles(&pair, 1)[1], withheld);
         // Its owner is gone: the file of an absent node no longer counts.
         pair.power_off(0);
@@ -317,7 +318,8 @@ fn an_old_state_directory_that_cannot_be_healed_is_said_on_both_nodes() {
     let [ours, theirs] = [0, 1].map(|n| troubles(&pair, n)[0].clone());
     assert!(ours.starts_with("b refuses this node's frames: it has heard of generation"), "{ours}");
     assert!(
-        theirs.starts_with("frames of a from the serial line are refused as those of an earlier life"),
+        theirs
+            .starts_with("frames of a from the serial line are refused because their generation is too old"),
         "{theirs}"
     );
     // A restart is enough, as the trouble says.
@@ -414,7 +416,7 @@ fn a_node_that_is_heard_and_does_not_hear_is_said() {
     pair.cut_all(0, true);
     pair.run(SECOND * 3);
     let said = troubles(&pair, 0);
-    assert!(said[0].starts_with("b does not hear this node, which hears it"), "{said:?}");
+    assert!(said[0].starts_with("b cannot hear this node, but this node hears it"), "{said:?}");
     pair.cut_all(0, false);
     pair.run(SECOND * 5);
     assert_eq!([0, 1].map(|n| troubles(&pair, n)), [vec![""; 0], vec![""; 0]]);
@@ -441,7 +443,7 @@ fn recordings_of_the_last_minute_keep_a_dead_peer_alive_once_and_are_said() {
         pair.run(Duration::from_millis(50));
         said |= troubles(&pair, 0)
             .first()
-            .is_some_and(|text| text.contains("or recordings of b's frames are played"));
+            .is_some_and(|text| text.contains("or b's frames are being replayed here"));
     }
     assert!(said);
     // A recording that was played once is worthless from then on.

@@ -184,7 +184,7 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
 fn resources_an_earlier_start_could_not_stop_are_stop_failed() {
     let mut out = VecDeque::new();
     let mut groups = Sets::new(&plan(), &[ADDRESS]);
-    assert_eq!(groups.phase(GROUP), GroupPhase::Stuck(0));
+    assert_eq!(groups.phase(GROUP), GroupPhase::StopFailed(0));
     assert!(groups.at_rest(Holding::All) && groups.stop_failed(Holding::Local));
     assert!(!groups.released(Holding::Local), "nobody may be told that it is released");
     // A stop is tried again...

@@ -132,7 +132,7 @@ fn what_lost_its_agent_while_it_ran_is_not_taken_for_stopped() {
     world.end_one(Status, 2, missing());
     assert_eq!(
         (world.phase(), &world.events[..]),
-        (GroupPhase::Stuck(2), &[GroupEvent::StopFailed(GROUP)][..])
+        (GroupPhase::StopFailed(2), &[GroupEvent::StopFailed(GROUP)][..])
     );
     // Its agent is back: it can be stopped.
     world.unwant();
@@ -268,7 +268,7 @@ fn members_below_a_stop_failed_one_are_started() {
         for rung in [Stop, Terminate, Kill] {
             world.end_one(rung, 2, Outcome::TimedOut);
         }
-        assert_eq!(world.phase(), GroupPhase::Stuck(2));
+        assert_eq!(world.phase(), GroupPhase::StopFailed(2));
         world.unwant();
         world.wait();
         world.want(round);
@@ -319,7 +319,7 @@ fn only_it_does_not_run_is_the_end_of_the_ladder() {
         world.end_one(Status, 2, last);
         assert_eq!(
             (world.phase(), &world.events[..]),
-            (GroupPhase::Stuck(2), &[GroupEvent::StopFailed(GROUP)][..])
+            (GroupPhase::StopFailed(2), &[GroupEvent::StopFailed(GROUP)][..])
         );
     }
     let mut world = World::running(1);
@@ -327,7 +327,7 @@ fn only_it_does_not_run_is_the_end_of_the_ladder() {
     world.end_one(Stop, 2, Outcome::TimedOut);
     world.end_one(Terminate, 2, Outcome::TimedOut);
     world.end_one(Kill, 2, Outcome::Failed("process 7 does not die".into()));
-    assert_eq!(world.phase(), GroupPhase::Stuck(2));
+    assert_eq!(world.phase(), GroupPhase::StopFailed(2));
     // The next stop begins at the first rung.
     world.unwant();
     assert_eq!(world.asked(), [(Stop, 2)]);
@@ -344,7 +344,7 @@ fn a_restart_whose_stop_fails_is_stop_failed() {
     world.end_one(Kill, 2, Outcome::TimedOut);
     assert_eq!(
         (world.phase(), world.events.last()),
-        (GroupPhase::Stuck(2), Some(&GroupEvent::StopFailed(GROUP)))
+        (GroupPhase::StopFailed(2), Some(&GroupEvent::StopFailed(GROUP)))
     );
 }
 

@@ -74,7 +74,7 @@ fn sets_are_given_and_asked_for() {
     pair.expect("one two", "three");
     assert_eq!(
         pair.order(1, Order::Standby(Holding::Foreign)),
-        Some(Answer::Done("nothing of that set is here".into()))
+        Some(Answer::Done("this node holds no group of that set".into()))
     );
 }
 
@@ -95,7 +95,7 @@ fn a_set_that_did_not_start_there_was_not_moved() {
     assert_eq!(status.groups[0].owner, None);
     assert_eq!(
         status.troubles,
-        ["group one could not be started on b", "group one runs nowhere that this node knows of"]
+        ["group one could not be started on b", "group one: runs on no node, as far as this node knows"]
     );
     // Offered back after a while, it runs here again; the time without it was an outage.
     pair.run(Duration::from_secs(40));

@@ -40,7 +40,7 @@ fn a_node_whose_interface_is_down_is_given_its_groups_when_it_is_up() {
     assert_eq!(pair.outage("one", began), Duration::ZERO);
     let told = pair.status(1).waiting.unwrap().to_string();
     let why = "clients would not reach one on a: an interface there carries nothing";
-    assert_eq!(told, format!("waits for a node that can take it: {why}"), "of a failback");
+    assert_eq!(told, format!("waits until a node can take it: {why}"), "of a failback");
     plug(&mut pair, 0, 0, true);
     pair.run(SECOND);
     assert_eq!(pair.status(1).waiting, None);

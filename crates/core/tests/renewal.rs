@@ -91,7 +91,8 @@ fn what_moves_for_longer_than_a_minute_is_not_waited_for() {
     pair.run(Duration::from_secs(59));
     assert_eq!(pair.nodes[0].answers, []);
     pair.run(Duration::from_secs(2));
-    let refused = |answer: &Answer| matches!(answer, Answer::Refused(why) if why.starts_with("no restart with other files: "));
+    let refused =
+        |answer: &Answer| matches!(answer, Answer::Refused(why) if why.starts_with("reload refused: "));
     assert!(pair.nodes[0].answers.iter().any(refused), "{:?}", pair.nodes[0].answers);
     assert!(!pair.nodes[0].exited);
 }
@@ -114,7 +115,7 @@ fn a_leaving_node_is_not_reloaded() {
         }
         pair.run(Duration::from_secs(20));
         let answers = &pair.nodes[0].answers;
-        let refused = Answer::Refused("no restart with other files: this node is leaving".into());
+        let refused = Answer::Refused("reload refused: this node is leaving".into());
         assert!(answers.contains(&refused), "{answers:?}");
         assert!(answers.contains(&Answer::Done("left the cluster".into())), "{answers:?}");
         pair.expect("", "three one two");

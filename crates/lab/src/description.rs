@@ -171,7 +171,10 @@ impl Description {
             }
             for Port { node, interface, .. } in &network.ports {
                 if !nodes.contains(node) {
-                    return wrong(format!("{} leads to {node}, which is no node", network.name));
+                    return wrong(format!(
+                        "{} leads to {node}, which is not a node of the rack",
+                        network.name
+                    ));
                 }
                 if interface.is_empty() || interface.len() > INTERFACE_BYTES_MAX {
                     return wrong(format!("{interface:?} cannot be the name of an interface"));
@@ -187,7 +190,7 @@ impl Description {
             }
             for (node, device) in &line.ends {
                 if !nodes.contains(node) {
-                    return wrong(format!("{} leads to {node}, which is no node", line.name));
+                    return wrong(format!("{} leads to {node}, which is not a node of the rack", line.name));
                 }
                 if device.is_empty() || device.contains('/') || device.starts_with('.') {
                     return wrong(format!("{device:?} cannot be the name of a device"));
@@ -203,7 +206,7 @@ impl Description {
 
 fn with_mask(text: &str) -> (IpAddr, u8) {
     let parts = text.split_once('/').and_then(|(ip, bits)| Some((ip.parse().ok()?, bits.parse().ok()?)));
-    parts.unwrap_or_else(|| panic!("{text} is no ADDRESS/MASKBITS"))
+    parts.unwrap_or_else(|| panic!("{text} is not ADDRESS/MASKBITS"))
 }
 
 #[cfg(test)]
@@ -217,7 +220,11 @@ mod tests {
         let reason = |description: Description| description.check().unwrap_err().to_string();
         assert_eq!(reason(two().node("a")), "there are two nodes a");
         assert_eq!(reason(two().node("../a")), "\"../a\" cannot be the name of a node");
-        assert_eq!(reason(two().segment("lan", &[("c", "eth0", "")])), "lan leads to c, which is no node");
+        assert_eq!(
+            reason(two().segment("lan", &[("c", "eth0", "")])),
+            "lan leads to c, which is not a node of the \
+                                                                        rack"
+        );
         assert_eq!(
             reason(two().segment("lan", &[("a", "eth0", "")]).segment("san", &[("a", "eth0", "")])),
             "a has two interfaces eth0"

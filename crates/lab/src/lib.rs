@@ -5,7 +5,7 @@
 //! * [`Rack`] builds it from network, mount, UTS and pid namespaces without names. It can pull cables, impair them, and
 //!   cut a node's power. Nothing of it is ever visible on the host, even if a process is killed;
 //! * [`Program`] and [`Process`] run in the nodes;
-//! * [`Sight`] and [`Record`] watch a service: its answers to the client, the nodes that hold its address, and the
+//! * [`WatchSpec`] and [`Record`] watch a service: its answers to the client, the nodes that hold its address, and the
 //!   nodes that answer for it;
 //! * [`timeline`] computes outages and overlaps from that;
 //! * [`pair`] is a pair of nodes for any of the peers;

@@ -210,7 +210,7 @@ impl Rack {
     /// No such node, or it has power; or the kernel refuses.
     pub fn power_on(&mut self, node: &str) -> Result<(), Fault> {
         if !self.description.nodes.iter().any(|name| name == node) || self.is_on(node) {
-            return Err(Fault::Description(format!("{node} is no node without power")));
+            return Err(Fault::Description(format!("{node} is not a node without power")));
         }
         let place = NodeFiles {
             root: ROOT.into(),
@@ -443,7 +443,7 @@ impl Rack {
     }
 
     fn node(&self, name: &str) -> Result<&Node, Fault> {
-        self.nodes.get(name).ok_or_else(|| Fault::Description(format!("{name} is no node with power")))
+        self.nodes.get(name).ok_or_else(|| Fault::Description(format!("{name} is not a node with power")))
     }
 
     fn line(&self, name: &str) -> Result<&NullModem, Fault> {

@@ -81,7 +81,7 @@ impl Counters {
     }
 }
 
-/// Settings and counters, which outlive the relay's thread and can be changed while it runs: one entry per [`Way`].
+/// Settings and counters, which outlive the relay's thread and can be changed while it runs: one entry per [`RelayDirection`].
 #[derive(Debug, Default)]
 pub(crate) struct RelayState {
     directions: [Mutex<DirectionState>; 2],

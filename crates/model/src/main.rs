@@ -29,7 +29,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let Arguments { names, list, depth, states, threads } = Arguments::parse();
     if let Some(name) = names.iter().find(|name| SCENARIOS.iter().all(|known| known.name != **name)) {
-        bail!("there is no scenario {name:?}; --list names them");
+        bail!("there is no scenario {name:?}; --list prints the names");
     }
     let mut violated = 0;
     for scenario in SCENARIOS.iter().filter(|known| names.is_empty() || names.iter().any(|n| n == known.name))

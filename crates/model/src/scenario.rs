@@ -203,7 +203,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "owner-dies",
-        about: "an owner's daemon dies, its gate stands; it lives again and claims, as does the other",
+        about: "an owner's daemon dies, its gate stands; it starts again and claims, as does the other",
         rules: Rules {
             horizon: 3,
             budget: Budget { claims: first(1, 1, 0), crashes: of(0, 1), beats: of(0, 1), ..NOTHING },
@@ -252,7 +252,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "old-echo",
-        about: "an owner in its second life; an echo of a beat of its first one comes late",
+        about: "an owner in its second run; an echo of a beat of its first run comes late",
         rules: Rules {
             horizon: 4,
             budget: Budget { claims: first(0, 1, 0), beats: first(2, 0, 0), ..NOTHING },
@@ -307,7 +307,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "fence",
-        about: "an owner stops late, or is fenced, lives again, or releases; both claim again",
+        about: "an owner stops late, or is fenced, starts again, or releases; both claim again",
         rules: Rules {
             horizon: 3,
             guard: Guard::Fence,
@@ -327,7 +327,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "third",
-        about: "an owner of which nobody is sure, a second one that died waiting, and who comes then",
+        about: "an earlier owner that is unproved, a second owner that died waiting, and a third that claims",
         rules: Rules {
             horizon: 3,
             guard: Guard::Fence,
@@ -340,7 +340,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "late-fence",
-        about: "a fence of an earlier life is answered late",
+        about: "a fence of an earlier run is answered late",
         rules: Rules {
             horizon: 3,
             guard: Guard::Fence,
@@ -404,7 +404,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "forgotten",
-        about: "a node claims and nobody hears it; it loses its file, copies from the others and claims",
+        about: "a node claims and no other hears it; it loses its file, copies from the others and claims",
         rules: Rules {
             horizon: 3,
             budget: Budget {
@@ -428,7 +428,8 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "outbid",
-        about: "an owner's confirmation was refused by a voter that has restarted; the earlier owner is struck, and claims",
+        about: "an owner's confirmation was refused by a voter that has restarted; the earlier owner is cleared, \
+                and claims",
         rules: Rules {
             horizon: 3,
             budget: Budget { claims: first(1, 0, 0), beats: first(1, 0, 0), ..NOTHING },
@@ -446,7 +447,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "ballots",
-        about: "a node claims, dies, lives again and claims; its writes take time",
+        about: "a node claims, dies, starts again and claims; its writes take time",
         rules: Rules {
             horizon: 2,
             budget: Budget { claims: first(2, 0, 0), crashes: of(0, 2), ..NOTHING },

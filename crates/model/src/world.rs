@@ -799,10 +799,10 @@ impl fmt::Display for Act {
                 write!(f, "{from} -> {to}{kept}: {text:.150}")
             }
             Self::Claim(index) => write!(f, "{index} begins to claim"),
-            Self::ClaimAgain(index) => write!(f, "{index} claims again what it holds"),
+            Self::ClaimAgain(index) => write!(f, "{index} claims again the group that it holds"),
             Self::Release(index) => write!(f, "{index} gives the group back"),
-            Self::Stop(index) => write!(f, "{index} stops what ran under a lost lease"),
-            Self::Beat(index) => write!(f, "{index} says a beat"),
+            Self::Stop(index) => write!(f, "{index} stops the group that ran under a lost lease"),
+            Self::Beat(index) => write!(f, "{index} sends a beat"),
             Self::Crash(index, true) => write!(f, "{index}: the daemon dies after its write"),
             Self::Crash(index, false) => write!(f, "{index}: the daemon dies"),
             Self::FileLost(index) => write!(f, "{index}: the file is lost"),
@@ -810,7 +810,7 @@ impl fmt::Display for Act {
             Self::Written(index, true) => write!(f, "{index}: a write ends"),
             Self::Written(index, false) => write!(f, "{index}: a write fails"),
             Self::Fence(index, entry) => {
-                write!(f, "{index} has {} fenced, life {}", entry.node.0, entry.generation)
+                write!(f, "{index} has {} fenced, run {}", entry.node.0, entry.generation)
             }
             Self::FenceFires(number) => write!(f, "fence {number}: the power is cut"),
             Self::FenceAnswers(number) => write!(f, "fence {number}: the device's answer arrives"),

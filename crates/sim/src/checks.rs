@@ -107,7 +107,8 @@ impl World {
         for peer in self.peers(daemon) {
             if self.daemons[peer].held.contains(&resource) {
                 let name = &self.daemons[daemon].setup.plan.resource(resource).text;
-                let text = format!("{name} runs on two hosts, and nobody had a reason to doubt the other");
+                let text =
+                    format!("{name} runs on two hosts, although no daemon had a reason to doubt the other");
                 self.checks.fault(text);
             }
         }
@@ -208,7 +209,7 @@ impl World {
         }
         let before = self.checks.gates.insert((daemon, group), self.now + long);
         if before.is_some_and(|end| end < self.now) && !self.checks.is_doubtful {
-            self.checks.fault(format!("daemon {daemon} lives, and a gate of its own was shut"));
+            self.checks.fault(format!("daemon {daemon}: a gate was shut although the daemon runs"));
         }
     }
 
@@ -239,10 +240,10 @@ impl World {
         }
         match operation {
             Operation::Start if !before_are_up => {
-                self.checks.fault(format!("start of {name} before what stands left of it runs"));
+                self.checks.fault(format!("start of {name} before the members left of it run"));
             }
             Operation::Stop if !after_are_down => {
-                self.checks.fault(format!("stop of {name} before what stands right of it was stopped"));
+                self.checks.fault(format!("stop of {name} before the members right of it were stopped"));
             }
             Operation::Stop => {
                 self.checks.stop_tried.insert((daemon, resource));
@@ -252,7 +253,7 @@ impl World {
             }
             Operation::Status => {}
             Operation::Terminate | Operation::Kill => {
-                self.checks.fault(format!("{operation:?} of {name}, and R1 has no ladder"));
+                self.checks.fault(format!("{operation:?} of {name}, but R1 has no stop ladder"));
             }
         }
     }
@@ -270,5 +271,5 @@ impl World {
 }
 
 fn is_stop_failed_or_stopping(group: &R1GroupStatus) -> bool {
-    matches!(group.phase, GroupPhase::Stuck(_) | GroupPhase::Stopping(_))
+    matches!(group.phase, GroupPhase::StopFailed(_) | GroupPhase::Stopping(_))
 }

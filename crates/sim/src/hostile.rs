@@ -40,7 +40,7 @@ pub const TRIALS: &[Trial] = &[
     },
     Trial {
         name: "own-name",
-        promise: "a frame with our own name is no news: it keeps neither a dead peer nor a dead link alive",
+        promise: "a frame with our own name is ignored: it keeps neither a dead peer nor a dead link alive",
         act: own_name,
     },
     Trial {
@@ -55,7 +55,7 @@ pub const TRIALS: &[Trial] = &[
     },
     Trial {
         name: "retransmission-flood",
-        promise: "whoever asks, at most a hundred frames a second are sent again",
+        promise: "at most a hundred frames a second are sent again, whichever node asks",
         act: retransmission_flood,
     },
     Trial {
@@ -91,11 +91,11 @@ impl Trial {
     /// The part of the promise that was not kept.
     pub fn run(&self) -> Result<(), String> {
         let story = Story::parse(Path::new("hostile.story"), PAIR).map_err(|error| error.to_string())?;
-        let mut theatre = Simulation::new(&story, 1)?;
-        crate::testbed::play(&story, &mut theatre)?;
-        theatre.facts();
-        let log = theatre.world.notes.len();
-        let mut scene = Scene { simulation: theatre, log, seq: 1000 };
+        let mut simulation = Simulation::new(&story, 1)?;
+        crate::testbed::play(&story, &mut simulation)?;
+        simulation.facts();
+        let log = simulation.world.notes.len();
+        let mut scene = Scene { simulation, log, seq: 1000 };
         (self.act)(&mut scene).map_err(|text| format!("{text}\nthe log:\n{}", scene.simulation.log()))
     }
 }
@@ -245,7 +245,7 @@ fn deadtime(scene: &mut Scene<'_>) -> Result<(), String> {
     scene.throw(&bytes);
     scene.wait(3_590_000)?;
     if !scene.simulation.holders(0, 0).is_empty() {
-        return Err("an hour was not waited for".to_owned());
+        return Err("the daemon did not wait for an hour".to_owned());
     }
     scene.wait(20_000)?;
     scene.must_serve(TWO)
@@ -310,7 +310,7 @@ fn terminal(scene: &mut Scene<'_>) -> Result<(), String> {
         .find(|noted| noted.note.text.contains(|c: char| !(' '..='~').contains(&c)));
     match ugly {
         Some(noted) => Err(format!("the log holds {:?}", noted.note.text)),
-        None if scene.lines() == 0 => Err("nothing was said about it at all".to_owned()),
+        None if scene.lines() == 0 => Err("the log says nothing about it".to_owned()),
         None => Ok(()),
     }
 }

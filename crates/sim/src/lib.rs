@@ -1,8 +1,8 @@
 //! Tests only: a simulated cluster in one thread, in which directors of the R1 dialect meet faults.
 //!
-//! * [`story`] is the language of the files in `tests/stories`, and [`stage`] plays them on a testbed: this simulator
+//! * [`story`] is the language of the files in `tests/stories`, and [`testbed`] plays them on a testbed: this simulator
 //!   or a rack. [`transcript`] writes down what was seen.
-//! * [`theatre`] is the simulation, one of the testbeds. It plays in a [`world`] of hosts, [`net`] cables and agents,
+//! * [`simulation`] is the simulation, one of the testbeds. It plays in a [`world`] of hosts, [`net`] cables and agents,
 //!   and [`checks`] holds its invariants.
 //! * [`hostile`] holds attacks by a neighbour on the link.
 //! * [`seeds`] makes random scenarios from seeds, and shortens those that fail.

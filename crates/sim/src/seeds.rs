@@ -78,14 +78,14 @@ impl R1Scenario {
 
     fn try_play(&self, seed: u64) -> Result<String, String> {
         let story = Story::parse(Path::new("seed.story"), &self.text()).map_err(|error| error.to_string())?;
-        let mut theatre = Simulation::new(&story, seed)?;
-        theatre.is_patient = false;
+        let mut simulation = Simulation::new(&story, seed)?;
+        simulation.is_patient = false;
         if self.is_unruly {
-            theatre.make_unruly();
+            simulation.make_unruly();
         }
-        let told = testbed::play(&story, &mut theatre).and_then(|seen| {
+        let told = testbed::play(&story, &mut simulation).and_then(|seen| {
             for group in 0..story.clusters[0].groups.len() {
-                let holders = theatre.holders(0, group);
+                let holders = simulation.holders(0, group);
                 let runs_once = holders.len() == 1 && holders[0].whole;
                 if !runs_once && !self.is_faulty {
                     let key = story.clusters[0].group_key(group);
@@ -94,7 +94,7 @@ impl R1Scenario {
             }
             Ok(seen)
         });
-        told.map_err(|text| format!("{text}\nthe log:\n{}", theatre.log()))
+        told.map_err(|text| format!("{text}\nthe log:\n{}", simulation.log()))
     }
 
     /// The shortest scenario found that still fails.
@@ -110,9 +110,9 @@ impl R1Scenario {
 /// # Errors
 /// The report of the failure.
 pub fn check(seed: u64) -> Result<(), String> {
-    let tale = R1Scenario::of(seed);
-    let Err(first) = tale.play(seed) else { return Ok(()) };
-    let short = tale.shortened(seed);
+    let scenario = R1Scenario::of(seed);
+    let Err(first) = scenario.play(seed) else { return Ok(()) };
+    let short = scenario.shortened(seed);
     let text = short.play(seed).err().unwrap_or(first);
     let how = if short.is_unruly { " (on unruly links)" } else { "" };
     Err(format!("seed {seed}{how} fails: {text}\n--- shortened:\n{}", short.text()))

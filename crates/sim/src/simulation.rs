@@ -75,7 +75,7 @@ impl<'a> Simulation<'a> {
                     match (read[daemon]..self.world.notes.len()).find(fits) {
                         Some(at) => read[daemon] = at + 1,
                         None => faults.push(format!(
-                            "{} did not say (after what was found before): {level}: {words}",
+                            "{}: missing from the log (after the lines found before): {level}: {words}",
                             self.story.node_name(*node)
                         )),
                     }
@@ -84,7 +84,7 @@ impl<'a> Simulation<'a> {
                     let limit = LEVELS.iter().position(|known| known == level).unwrap_or(0);
                     let loud = |l: Level| LEVELS.iter().position(|known| *known == level_word(l));
                     let found = self.world.notes.iter().filter(|n| loud(n.note.level) >= Some(limit));
-                    faults.extend(found.map(|n| format!("nobody should say: {}", self.note_line(n))));
+                    faults.extend(found.map(|n| format!("must not be in the log: {}", self.note_line(n))));
                 }
             }
         }
@@ -265,7 +265,10 @@ impl Testbed for Simulation<'_> {
     fn settle(&mut self, quiet: Duration) -> Result<Duration, String> {
         let begin = self.world.now;
         // A frozen daemon cannot answer; its orders are waited for again at the next settling.
-        let frozen = |id: &OrderId| matches!(&self.world.daemons[self.world.orders[id].daemon].process, ProcessState::Up(up) if up.is_frozen);
+        let frozen = |id: &OrderId| {
+            let daemon = &self.world.daemons[self.world.orders[id].daemon];
+            matches!(&daemon.process, ProcessState::Up(up) if up.is_frozen)
+        };
         let (later, now): (Vec<_>, Vec<_>) = self.waiting.iter().copied().partition(frozen);
         self.waiting = later;
         self.hear_out(&now)?;
@@ -323,9 +326,9 @@ impl Testbed for Simulation<'_> {
 /// # Errors
 /// What went wrong, with the log of all nodes.
 pub fn play(path: &std::path::Path, story: &Story, seed: u64) -> Result<(), String> {
-    let mut theatre = Simulation::new(story, seed)?;
-    let told = crate::testbed::check(path, story, &mut theatre).and_then(|()| theatre.check_notes());
-    told.map_err(|text| format!("{text}\nthe log (seed {seed}):\n{}", theatre.log()))
+    let mut simulation = Simulation::new(story, seed)?;
+    let told = crate::testbed::check(path, story, &mut simulation).and_then(|()| simulation.check_notes());
+    told.map_err(|text| format!("{text}\nthe log (seed {seed}):\n{}", simulation.log()))
 }
 
 fn answer_word(answer: Option<&Answer>) -> &'static str {

@@ -1,5 +1,5 @@
 //! The story language: a text file with a cluster, the commands that are played, and the facts that must be seen from
-//! outside. The same file is played in the simulator and on a rack of real daemons (see [`crate::stage::Stage`]).
+//! outside. The same file is played in the simulator and on a rack of real daemons (see [`crate::testbed::Testbed`]).
 //!
 //! ```text
 //! # The reason for this story: at least one comment line.
@@ -829,7 +829,7 @@ fn link(name: &str, cable: &str, cast: &[&str]) -> Result<Link, String> {
         "crossover" => Cable::Crossover,
         "lan" => Cable::Lan,
         "serial" => Cable::Serial,
-        other => return Err(format!("`{other}` is no cable; crossover, lan and serial are")),
+        other => return Err(format!("`{other}` is not a kind of cable; write crossover, lan or serial")),
     };
     let cast = match cast {
         [] | ["bcast"] => Cast::Broadcast,
@@ -852,12 +852,12 @@ fn conduct(words: &[&str], c: &Cluster) -> Result<Conduct, String> {
     if let Some(node) = node
         && !c.nodes.iter().any(|known| known == node)
     {
-        return Err(format!("`{node}` is no node of this cluster; its nodes are {}", c.nodes.join(", ")));
+        return Err(format!("`{node}` is not a node of this cluster; its nodes are {}", c.nodes.join(", ")));
     }
     let operation = match *operation {
         "start" => Operation::Start,
         "stop" => Operation::Stop,
-        other => return Err(format!("a script's `{other}` cannot be told how to go; start and stop can")),
+        other => return Err(format!("a script line sets `start` or `stop`, not `{other}`")),
     };
     let manner = match *manner {
         "works" => Manner::Works,
@@ -896,7 +896,7 @@ fn link_names(story: &Story, names: &[&str]) -> Result<Vec<String>, String> {
         return Ok(known);
     }
     if names.is_empty() {
-        return Err(format!("which link? links are {} and all", known.join(", ")));
+        return Err(format!("no link is given; links are {} and all", known.join(", ")));
     }
     for name in names {
         if !known.iter().any(|k| k == name) {
@@ -935,7 +935,9 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
                 "foreign" => Set::Foreign,
                 "local" => Set::Local,
                 "failback" => Set::Failback,
-                other => return Err(format!("`{other}` is no set; all, foreign, local and failback are")),
+                other => {
+                    return Err(format!("`{other}` is not a set; write all, foreign, local or failback"));
+                }
             };
             Command::Order { give: *verb == "standby", node: node_ref(story, name)?, set }
         }
@@ -966,7 +968,10 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
 fn directives(text: &str) -> Result<Vec<(String, String)>, String> {
     let directive = |line: &str| match line.trim().split_once(' ') {
         Some((name, value)) if DIRECTIVES.contains(&name) => Ok((name.to_owned(), value.trim().to_owned())),
-        _ => Err(format!("`{line}` is no directive with a value; known are: {}", DIRECTIVES.join(", "))),
+        _ => Err(format!(
+            "`{line}` is not a directive with a value; known directives are: {}",
+            DIRECTIVES.join(", ")
+        )),
     };
     text.split(';').map(directive).collect()
 }

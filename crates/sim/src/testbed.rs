@@ -1,4 +1,4 @@
-//! Plays a story on a testbed: the simulation ([`crate::theatre::Theatre`]) or a rack of real daemons.
+//! Plays a story on a testbed: the simulation ([`crate::simulation::Simulation`]) or a rack of real daemons.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
@@ -148,5 +148,8 @@ pub fn check(path: &Path, story: &Story, testbed: &mut dyn Testbed) -> Result<()
         return std::fs::write(path, story.rewritten(&seen)).map_err(|e| format!("{}: {e}", path.display()));
     }
     let difference = transcript::difference(&story.expected, &seen);
-    Err(format!("{}: another story was seen ({REWRITE}=1 writes it down):\n{difference}", path.display()))
+    Err(format!(
+        "{}: the transcript differs ({REWRITE}=1 writes the new one into the file):\n{difference}",
+        path.display()
+    ))
 }

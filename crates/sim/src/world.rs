@@ -1,4 +1,4 @@
-//! The simulated world: hosts with power and kernels, daemons that each hold one [`Director`], cables, agents, a
+//! The simulated world: hosts with power and kernels, daemons that each hold one [`R1Director`], cables, agents, a
 //! client, and one clock. The clock moves only when nothing is left to do. Everything happens in one thread, in an
 //! order that the seed alone decides.
 //!

@@ -57,7 +57,7 @@ impl Announcer {
         let Some(mac) = interface.mac.filter(|_| interface.resolves) else {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "nobody resolves addresses on this interface",
+                "this interface does not resolve addresses (no ARP, no neighbour discovery)",
             ));
         };
         match ip {
@@ -291,9 +291,10 @@ mod tests {
     fn a_neighbour_hears_it() {
         in_namespace(|| {
             let [eth, peer] = veth_pair("eth0", "peer0").unwrap();
-            let ear = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(3u16.to_be()))))
-                .unwrap();
-            ear.set_nonblocking(true).unwrap();
+            let listener =
+                Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(i32::from(3u16.to_be()))))
+                    .unwrap();
+            listener.set_nonblocking(true).unwrap();
             let announcer = Announcer::open().unwrap();
             let deadline = patience();
             let mut heard = [false; 3];
@@ -304,7 +305,7 @@ mod tests {
                 announcer.announce(&eth, "172.23.2.14".parse().unwrap(), AnnouncementForm::Reply).unwrap();
                 announcer.announce(&eth, "fd00::14".parse().unwrap(), AnnouncementForm::Request).unwrap();
                 let mut frame = [0; 200];
-                while let Ok(length) = (&ear).read(&mut frame) {
+                while let Ok(length) = (&listener).read(&mut frame) {
                     let frame = &frame[..length];
                     heard[0] |= frame[..6] == BROADCAST
                         && frame[6..12] == mac

@@ -120,12 +120,12 @@ impl ClaimantSocket {
         if from.sll_pkttype == libc::PACKET_OUTGOING {
             return Ok(Some(None));
         }
-        let said = match self.kind {
+        let reported = match self.kind {
             ETH_P_ARP => parse_arp(packet),
             _ => parse_advertisement(packet, from.sll_addr.first_chunk().copied()),
         };
         let interface = u32::try_from(from.sll_ifindex).unwrap_or(0);
-        Ok(Some(said.map(|(ip, mac)| AddressClaim { ip, mac, interface })))
+        Ok(Some(reported.map(|(ip, mac)| AddressClaim { ip, mac, interface })))
     }
 }
 
@@ -241,15 +241,15 @@ mod tests {
             let (v4, v6, other): (IpAddr, IpAddr, IpAddr) =
                 ("10.1.0.7".parse().unwrap(), "fd00::7".parse().unwrap(), "10.1.0.8".parse().unwrap());
             let IpAddr::V4(plain) = v4 else { unreachable!() };
-            let mut ears = ClaimantSocket::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap();
-            ears.push(ClaimantSocket::of_advertisements().unwrap());
+            let mut listeners = ClaimantSocket::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap();
+            listeners.push(ClaimantSocket::of_advertisements().unwrap());
             let mac = peer.mac.unwrap();
             let announcer = Announcer::open().unwrap();
             let mut heard = Vec::new();
             let listen = |heard: &mut Vec<AddressClaim>| {
-                for ear in &ears {
-                    while let Some(said) = ear.receive().unwrap() {
-                        heard.extend(said.filter(|said| [v4, v6, other].contains(&said.ip)));
+                for listener in &listeners {
+                    while let Some(reported) = listener.receive().unwrap() {
+                        heard.extend(reported.filter(|said| [v4, v6, other].contains(&said.ip)));
                     }
                 }
             };
@@ -297,13 +297,13 @@ mod tests {
             // Every second one, in three places.
             let ours = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number % 3 * 0x0100_0000 + number * 2);
             let services: Vec<Ipv4Addr> = (0..4096).map(ours).collect();
-            let ears = ClaimantSocket::of_arp(&services).unwrap();
-            assert_eq!(ears.len(), 2);
+            let listeners = ClaimantSocket::of_arp(&services).unwrap();
+            assert_eq!(listeners.len(), 2);
             let heard = || {
                 let mut heard = Vec::new();
-                for ear in &ears {
-                    while let Some(said) = ear.receive().unwrap() {
-                        heard.extend(said.map(|said| said.ip));
+                for listener in &listeners {
+                    while let Some(reported) = listener.receive().unwrap() {
+                        heard.extend(reported.map(|said| said.ip));
                     }
                 }
                 heard

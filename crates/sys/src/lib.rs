@@ -7,11 +7,11 @@
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: the parts of links and pings;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, real-time scheduling;
 //! * [`child`], [`process`], [`user`]: a clean environment for children; ending a child with all its descendants;
-//! running it as another user;
+//!   running it as another user;
 //! * [`rights`]: the capabilities of this process;
 //! * [`watchdog`], [`machine`]: a reset by the watchdog, a reboot by this process;
 //! * [`mod@file`]: files that are replaced as a whole, directories with a lock;
-//! * [`place`]: a name that only one process of a network namespace can have at a time;
+//! * [`exclusive_name`]: a name that only one process of a network namespace can have at a time;
 //! * [`signal`]: how signals affect this process;
 //! * [`namespace`], [`mount`]: namespaces and mounts of one thread;
 //! * [`tap`], [`stamp`]: frames of an interface, and the time of their arrival.

@@ -42,8 +42,8 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
 /// `InvalidInput` for a path with a zero byte; else the kernel's error (`ENODEV`: it has no overlay file system).
 pub fn layers(directories: &[PathBuf], target: &Path) -> io::Result<()> {
     let mut options = b"lowerdir=".to_vec();
-    for (place, directory) in directories.iter().enumerate() {
-        if place > 0 {
+    for (position, directory) in directories.iter().enumerate() {
+        if position > 0 {
             options.push(b':');
         }
         for &byte in directory.as_os_str().as_bytes() {

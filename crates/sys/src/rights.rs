@@ -66,13 +66,13 @@ pub fn has_any() -> bool {
     capabilities(None).is_ok_and(|sets| !sets.effective.is_empty())
 }
 
-/// Whether real-time scheduling at that priority is allowed without [`Right::SysNice`].
+/// Whether real-time scheduling at that priority is allowed without [`Capability::SysNice`].
 #[must_use]
 pub fn may_be_realtime(priority: u64) -> bool {
     getrlimit(Resource::Rtprio).current.is_none_or(|limit| limit >= priority)
 }
 
-/// Whether all memory may be locked without [`Right::IpcLock`].
+/// Whether all memory may be locked without [`Capability::IpcLock`].
 #[must_use]
 pub fn may_lock_memory() -> bool {
     getrlimit(Resource::Memlock).maximum.is_none()

@@ -94,7 +94,7 @@ impl UdpReceiver {
     /// Sends a datagram from the port at which it receives.
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// As [`UdpSender::send`].
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         self.socket.send_to(bytes, to).map(|_| ())
     }

@@ -11,7 +11,7 @@ use rustix::{
 
 /// `WDIOC_SETTIMEOUT`: passes the wanted seconds, returns the device's.
 const WDIOC_SETTIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int>(b'W', 6);
-/// Any byte except the one of [`GOODBYE`].
+/// Any byte except the one of [`MAGIC_CLOSE`].
 const ALIVE: &[u8] = b"\0";
 /// After this byte, closing does not reset the machine ("magic close"), unless the driver is set to ignore it.
 const MAGIC_CLOSE: &[u8] = b"V";

@@ -89,14 +89,14 @@ pub(super) fn set(common: &CommonOptions, property: Property, words: &[String]) 
     if let Property::Weight = property
         && value.parse::<u32>().is_err()
     {
-        errln!("{name}: {value} is no weight: write a whole number from 0 to {}", u32::MAX);
+        errln!("{name}: {value} is not a weight: write a whole number from 0 to {}", u32::MAX);
         return ExitCode::FAILURE;
     }
     let client = ControlClient::new(&common.run_dir());
     // The message itself gets no answer, so the node's name is checked first.
     match client.status().map(|text| serde_json::from_str::<StatusReport>(&text)) {
         Ok(Ok(report)) if !report.cluster.nodes.iter().any(|known| known.name.eq_ignore_ascii_case(node)) => {
-            errln!("{name}: refused: ha.cf names no node {node}");
+            errln!("{name}: refused: ha.cf has no node {node}");
             return ExitCode::FAILURE;
         }
         Err(fault) => return report_outcome(name, Err(fault)),
@@ -116,8 +116,8 @@ pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     errln!(
-        "{name}: refused: only the files say which nodes there are, and with haresources there are two at most; change \
-         the `node` lines of ha.cf on all nodes and restart them one after the other"
+        "{name}: refused: only the files define the nodes, and with haresources there are two at most. Change the \
+         `node` lines of ha.cf on all nodes and restart the nodes one after the other"
     );
     ExitCode::FAILURE
 }

@@ -76,7 +76,7 @@ impl DemoTestbed {
     /// # Errors
     /// If no rack can be built here, or the kernel refuses.
     pub fn build(pace: Pace) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("find this program")?;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
         let mut rack = Rack::build(description(&program))?;
         for node in NODES {
             article::write(&rack.disk(node).join("ha.d"), pace).context("write the article's files")?;

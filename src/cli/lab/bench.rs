@@ -16,13 +16,13 @@ use crate::cli::{demo_httpd, run::duration};
 /// What all measurements need to know.
 #[derive(Debug, Args)]
 pub struct BenchCommonOptions {
-    /// Whom to measure
+    /// Programs to measure, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "locum")]
     peers: Vec<BenchName<Peer>>,
-    /// Where the peers are unpacked [default: where scripts/peers puts them, else as they are installed here]
+    /// Directory of the unpacked peers [default: that of scripts/peers, else the installed ones]
     #[arg(long, value_name = "DIR")]
     peers_root: Option<PathBuf>,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -32,7 +32,7 @@ pub struct BenchCommonOptions {
 pub struct LabBenchOptions {
     #[command(flatten)]
     common: BenchCommonOptions,
-    /// What is to happen to them
+    /// Faults to measure, separated by commas
     #[arg(
         long,
         value_name = "LIST",
@@ -40,19 +40,19 @@ pub struct LabBenchOptions {
         default_value = "power-loss,move,return,daemon-kill,daemon-freeze"
     )]
     scenarios: Vec<BenchName<BenchScenario>>,
-    /// Keepalive of Locum and heartbeat, whose deadtime is five times as long, and keepalived's time between adverts
+    /// Keepalive of Locum and heartbeat (their deadtime is five times that), and keepalived's advert interval
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     interval: Duration,
-    /// The same as --interval, for use with --deadtime
+    /// Same as --interval, for use with --deadtime
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "interval")]
     keepalive: Option<Duration>,
-    /// Another deadtime than five times the interval (keepalived derives its own)
+    /// Deadtime [default: five times the interval; keepalived derives its own]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadtime: Option<Duration>,
-    /// How often each scenario is run
+    /// Runs of each scenario
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// How long a cluster must have been well before the next fault
+    /// How long a cluster must be well before the next fault
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     calm: Duration,
 }
@@ -62,10 +62,10 @@ pub struct LabBenchOptions {
 pub struct LabCostOptions {
     #[command(flatten)]
     common: BenchCommonOptions,
-    /// Keepalive, or time between adverts
+    /// Keepalive, or advert interval
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     interval: Duration,
-    /// For how long
+    /// Duration of the measurement
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     time: Duration,
 }
@@ -117,7 +117,7 @@ pub fn bench(options: LabBenchOptions) -> anyhow::Result<ExitCode> {
     let mut pace = Pace::of(interval);
     pace.deadtime = options.deadtime.unwrap_or(pace.deadtime);
     if pace.deadtime <= interval * 2 {
-        bail!("--deadtime must be more than twice the interval: no beat may be lost otherwise");
+        bail!("--deadtime must be more than twice the interval: else a single lost beat counts as a death");
     }
     let setup = setup(&options.common, pace, options.calm)?;
     let json = options.common.json;
@@ -134,7 +134,9 @@ pub fn bench(options: LabBenchOptions) -> anyhow::Result<ExitCode> {
     } else {
         rows_table(&rows);
         let [median, p99] = relay.map(|delay| delay.as_nanos() / 1000);
-        outln!("the control's way went through relays, whose own delay is {median} us (99 of 100: {p99} us)");
+        outln!(
+            "the control's traffic went through relays with a delay of {median} us (99th percentile: {p99} us)"
+        );
         outln!("load average of the machine: {load} before, {} after", self::load());
     }
     Ok(ExitCode::SUCCESS)

@@ -18,28 +18,28 @@ use crate::cli::run::duration;
 /// The options of `locum lab gate`.
 #[derive(Debug, Args)]
 pub struct LabGateOptions {
-    /// How many trials of each engine: half are frozen with a renewal in flight, half at any moment
+    /// Trials of each backend: half are frozen during a renewal, half at any moment
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
-    /// Which engine [default: those that work here]
+    /// Gate backend [default: all that work here]
     #[arg(long, value_name = "NAME")]
-    engine: Option<BackendName>,
-    /// The lease; it is renewed five times in it
+    backend: Option<BackendName>,
+    /// Lease; it is renewed five times within itself
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
     lease: Duration,
-    /// How long the renewing process is frozen; longer than the lease
+    /// How long the renewing process is frozen; more than two leases
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     freeze: Duration,
-    /// How many trials run side by side
+    /// Number of trials at once
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     parallel: u8,
-    /// The seed of all chance
+    /// Seed of the random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// The control: a thawed process goes on with fresh renewals, and the trials must see it
+    /// Run the control: a thawed process goes on renewing, which the trials must see
     #[arg(long)]
     control: bool,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +74,7 @@ pub fn gate(options: &LabGateOptions) -> anyhow::Result<ExitCode> {
         goes_on: options.control,
     };
     locum_lab::enter()?;
-    let kinds = options.engine.map_or(GateBackend::ALL.to_vec(), |BackendName(kind)| vec![kind]);
+    let kinds = options.backend.map_or(GateBackend::ALL.to_vec(), |BackendName(kind)| vec![kind]);
     let (mut all, mut missing) = (Vec::new(), None);
     for kind in kinds {
         let tell = |done: u32| {
@@ -98,7 +98,7 @@ pub fn gate(options: &LabGateOptions) -> anyhow::Result<ExitCode> {
         return Err(fault.into());
     }
     if options.json {
-        outln!("{:#}", json!({ "engines": all.iter().map(to_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "backends": all.iter().map(to_json).collect::<Vec<_>>() }));
     } else {
         table(&all);
     }
@@ -107,8 +107,8 @@ pub fn gate(options: &LabGateOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn table(all: &[(GateBackend, GateTrialReport)]) {
-    outln!("last answer against the deadline, worst of all runs");
-    outln!("engine  frozen     runs  after      before     too late  a renewal costs");
+    outln!("last answer relative to the deadline, worst of all runs");
+    outln!("backend frozen     runs  after      before     too late  cost of a renewal");
     for (kind, report) in all {
         for point in [FreezePoint::InFlight, FreezePoint::Anywhere] {
             let Some(figures) = FreezePointFigures::of(report, point) else { continue };
@@ -125,7 +125,7 @@ fn table(all: &[(GateBackend, GateTrialReport)]) {
         }
     }
     outln!(
-        "too late: by more than {} ms, for which the client may have waited for a processor",
+        "too late: by more than {} ms, the time that the client may have waited for a processor",
         TOLERANCE_MS
     );
 }
@@ -171,7 +171,7 @@ fn to_json((kind, report): &(GateBackend, GateTrialReport)) -> Value {
         }))
     });
     json!({
-        "engine": kind.name(),
+        "backend": kind.name(),
         "renewal_us": report.renewal.as_secs_f64() * 1e6,
         "points": points.collect::<Vec<_>>(),
     })

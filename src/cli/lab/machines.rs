@@ -13,19 +13,19 @@ const UNIT: (&str, &str) = ("locum.service", include_str!("../../../dist/locum.s
 /// The options of `locum lab machines`.
 #[derive(Debug, Args)]
 pub struct LabMachinesOptions {
-    /// How many groups: every other one is a script, the rest are systemd units
+    /// Groups: every other one is a script, the rest are systemd units
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=500))]
     groups: u16,
-    /// How many groups are moved, one after the other
+    /// Moves of a group, one after the other
     #[arg(long, value_name = "N", default_value_t = 20)]
     moves: u16,
-    /// How often `systemctl restart locum` is done, on the nodes in turn
+    /// Runs of `systemctl restart locum`, on the nodes in turn
     #[arg(long, value_name = "N", default_value_t = 10)]
     restarts: u16,
-    /// How often `systemctl reload locum` and `systemctl stop locum` are done at the same moment
+    /// Runs of `systemctl reload locum` and `systemctl stop locum` at the same moment
     #[arg(long, value_name = "N", default_value_t = 8)]
     reload_stops: u16,
-    /// The root from which the machines boot [default: where `scripts/machines` makes it]
+    /// Root file system of the machines [default: the one made by `scripts/machines`]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 }

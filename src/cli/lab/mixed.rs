@@ -18,16 +18,16 @@ use crate::cli::run::duration;
 /// What both commands need to know.
 #[derive(Debug, Args)]
 pub struct MixedCommonOptions {
-    /// Where heartbeat is unpacked [default: where scripts/peers puts it, else as it is installed here]
+    /// Directory of the unpacked heartbeat [default: that of scripts/peers, else the installed one]
     #[arg(long, value_name = "DIR")]
     peers_root: Option<PathBuf>,
     /// Keep the logs of all daemons in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// What Locum is to do wrong
+    /// Breakage to plant in Locum
     #[cfg(feature = "breakage")]
     #[arg(long, value_name = "NAME")]
     breakage: Option<String>,
@@ -38,16 +38,16 @@ pub struct MixedCommonOptions {
 pub struct LabMixedOptions {
     #[command(flatten)]
     common: MixedCommonOptions,
-    /// What the first and the second node run [default: all]
+    /// Programs of the first and the second node [default: all pairs]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pairs: Vec<MixedName<DaemonPair>>,
-    /// What is played [default: all]
+    /// Scenarios to play [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     scenarios: Vec<MixedName<MixedScenario>>,
-    /// How long frames are lost where some are
+    /// Duration of frame loss in scenarios with loss
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration)]
     loss: Duration,
-    /// How many racks stand side by side
+    /// Number of racks at once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
     racks: u8,
 }
@@ -57,20 +57,19 @@ pub struct LabMixedOptions {
 pub struct LabCtsOptions {
     #[command(flatten)]
     common: MixedCommonOptions,
-    /// What the first and the second node run
+    /// Programs of the first and the second node
     #[arg(long, default_value = "locum+heartbeat")]
     pair: MixedName<DaemonPair>,
-    /// How many steps
+    /// Number of steps of the run
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
-    /// The same seed chooses the same steps [default: one that is printed]
+    /// Random seed: the same one chooses the same steps [default: a new one, which is printed]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Let steps follow before others have ended, which real heartbeats do not survive
+    /// Start steps before earlier ones have ended; real heartbeats do not survive that
     #[arg(long)]
     hurry: bool,
-    /// Where an audit fails, play the same steps up to it with two real heartbeats: what fails for them, too, is not
-    /// held against Locum
+    /// If an audit fails, play the same steps with two real heartbeats: a failure that they share does not count
     #[arg(long)]
     oracle: bool,
 }
@@ -135,7 +134,7 @@ pub fn mixed(options: LabMixedOptions) -> anyhow::Result<ExitCode> {
     if json {
         outln!(
             "{:#}",
-            json!({ "lives": all.iter().map(|played| played_json(played, &all)).collect::<Vec<_>>() })
+            json!({ "runs": all.iter().map(|played| played_json(played, &all)).collect::<Vec<_>>() })
         );
     } else {
         table(&options, &all);
@@ -151,7 +150,7 @@ pub fn cts(options: &LabCtsOptions) -> anyhow::Result<ExitCode> {
     let MixedName(pair) = options.pair;
     if options.oracle && pair == DaemonPair::ORACLE {
         bail!(
-            "--oracle plays the steps again with two real heartbeats: these are two already (leave it out)"
+            "--oracle compares with two real heartbeats, and this pair is that already: leave the option out"
         );
     }
     let pairs = if options.oracle { vec![pair, DaemonPair::ORACLE] } else { vec![pair] };
@@ -214,7 +213,7 @@ fn verdict(all: &[Played]) -> ExitCode {
 }
 
 fn table(options: &MixedOptions, all: &[Played]) {
-    outln!("seconds until all was well after each step");
+    outln!("seconds after each step until all was well");
     for &scenario in &options.scenarios {
         for played in all.iter().filter(|played| played.name == scenario.name()) {
             let seconds = |audited: &Audited| {
@@ -231,8 +230,8 @@ fn table(options: &MixedOptions, all: &[Played]) {
 fn failure(played: &Played, all: &[Played]) {
     let Some(audited) = played.failed() else { return };
     let shared = match () {
-        () if played.failed_without_locum() => " (no Locum had been started)",
-        () if is_shared(played, all) => " (two real nodes fail here, too)",
+        () if played.failed_without_locum() => " (no Locum was started yet)",
+        () if is_shared(played, all) => " (two real heartbeats fail here, too)",
         () => "",
     };
     outln!("\n{}, {}: step {}{shared}\n  {audited}", played.pair, played.name, played.steps.len());

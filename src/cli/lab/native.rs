@@ -13,34 +13,34 @@ use locum_lab::{
 };
 use serde_json::{Value, json};
 
-use super::{bench::millis, gate::BackendName as Engine};
+use super::{bench::millis, gate::BackendName};
 use crate::cli::{demo_httpd, run::duration};
 
 /// The options of `locum lab native`.
 #[derive(Debug, Args)]
 pub struct LabNativeOptions {
-    /// What happens [default: all of it, one after the other]
+    /// Faults to play [default: all, one after the other]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     scenarios: Vec<ScenarioName>,
-    /// At which paces
+    /// Paces of the cluster
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "300ms,1s", value_parser = locum_toml::pace)]
     pace: Vec<Duration>,
-    /// How often each scenario is played
+    /// Runs of each scenario
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// How much later than its bound the service may come back, on a busy machine [default: not at all]
+    /// How much later than its bound the service may come back, for a busy machine [default: 0]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     slack: Option<Duration>,
-    /// How long a cluster must have been well before the fault
+    /// How long a cluster must be well before the fault
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     calm: Duration,
-    /// By which engine gates are made [default: the best one that works]
-    #[arg(long, value_name = "ENGINE")]
-    gate: Option<Engine>,
-    /// Only the control: two nodes are made to answer behind open gates, which must be seen
+    /// Gate backend [default: the best one that works]
+    #[arg(long, value_name = "BACKEND")]
+    gate: Option<BackendName>,
+    /// Run only the control: two nodes are made to answer behind open gates, which must be seen
     #[arg(long)]
     control: bool,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -82,7 +82,7 @@ pub fn native(options: &LabNativeOptions) -> anyhow::Result<ExitCode> {
         peers_root: None,
         pace: Pace::of(pace * 3 / 10),
         calm: options.calm.max(pace * 3),
-        gates: options.gate.map(|Engine(engine)| engine),
+        gates: options.gate.map(|BackendName(backend)| backend),
         failback: false,
     };
     let scenarios: Vec<_> = match &options.scenarios[..] {
@@ -132,15 +132,15 @@ fn line(pace: Option<Duration>, row: &NativeRow) -> String {
 }
 
 fn table(rows: &[PacedRow]) {
-    let engine = rows.first().map_or("", |(_, row)| row.backend.as_str());
+    let backend = rows.first().map_or("", |(_, row)| row.backend.as_str());
     outln!(
-        "all times in ms; gates by {engine}; a page is fetched from the service's web server, which is started too"
+        "all times in ms; gate backend {backend}; pages come from the service's web server, which must be started, too"
     );
     outln!(
         "{:>5}  {:13} {:20} {:>9} {:>9} {:>9} | {:>9} {:>10} {:>8}  verdict",
         "pace",
         "scenario",
-        "should, and did",
+        "expected, actual",
         "bound",
         "outage",
         "of pages",
@@ -183,7 +183,7 @@ fn to_json((pace, row): &PacedRow) -> Value {
     json!({
         "scenario": row.scenario,
         "pace_ms": pace.map(millis),
-        "engine": row.backend,
+        "backend": row.backend,
         "should": row.outcome.map(word),
         "owner_before": row.owners.map(|[before, _]| before),
         "owner_after": row.owners.map(|[_, after]| after),

@@ -23,7 +23,7 @@ use crate::cli::demo_httpd;
 pub struct LabReplaceOptions {
     #[command(flatten)]
     common: MixedCommonOptions,
-    /// Without heartbeat in its own place, for comparison
+    /// Leave out the comparison, in which heartbeat replaces heartbeat
     #[arg(long)]
     alone: bool,
 }
@@ -49,10 +49,11 @@ pub fn replace(options: &LabReplaceOptions) -> anyhow::Result<ExitCode> {
 
 fn table(all: &[Replaced]) {
     outln!(
-        "ms without a page of the first group | an echo of the first | the second address | one that does not move"
+        "ms without: a page of the first group | its echo | an echo of the second group | an echo of an address \
+         that does not move"
     );
     outln!(
-        "(of 50 ms and more, 20 where the groups move; the last is what the machine itself did not give the client)"
+        "(gaps of 50 ms and more, of 20 ms where the groups move; the last column shows gaps caused by this machine)"
     );
     for replaced in all {
         outln!("\nheartbeat replaced by {}", replaced.by.name());

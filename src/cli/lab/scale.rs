@@ -15,31 +15,31 @@ use crate::{cli::run::duration, observe::report::AnyStatusReport};
 /// The options of `locum lab scale`.
 #[derive(Debug, Args)]
 pub struct LabScaleOptions {
-    /// How many groups, of one address each
+    /// Groups, with one address each
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=4096))]
     groups: u16,
-    /// How many nodes, beside a witness
+    /// Nodes, in addition to a witness
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=32))]
     nodes: u8,
-    /// Groups prefer the nodes in turn [default: the first node gets all]
+    /// Spread the groups over the nodes [default: all prefer the first node]
     #[arg(long)]
     spread: bool,
-    /// The pace of the cluster
+    /// Pace of the cluster
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = locum_toml::pace)]
     pace: Duration,
-    /// By which backend gates are made [default: the best one that works]
+    /// Gate backend [default: the best one that works]
     #[arg(long, value_name = "NAME")]
     gate: Option<Backend>,
-    /// How many readers watch the status of the node that has most groups
+    /// Watchers of the status of the node with the most groups
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(0..=150))]
     watchers: u8,
-    /// For how long the cost is measured, at rest and beside the watchers
+    /// Duration of each measurement of the cost, at rest and with the watchers
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     time: Duration,
-    /// How long is waited for all groups to run
+    /// Time limit until all groups run
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     limit: Duration,
-    /// As JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -82,7 +82,7 @@ fn view(answer: &[u8]) -> Option<NodeStatus> {
     Some(NodeStatus {
         open: report.cluster.groups.iter().filter(is_open).count(),
         latest: Duration::from_micros(report.heart.lateness.max_us),
-        yields: report.heart.breaths,
+        yields: report.heart.yields,
         dropped: report.heart.links.iter().map(|link| link.dropped_in).sum(),
     })
 }
@@ -90,7 +90,7 @@ fn view(answer: &[u8]) -> Option<NodeStatus> {
 fn print(setup: &ScaleSetup, detection: Duration, report: &ScaleReport) {
     let time = |time: Option<Duration>| time.map_or("never".into(), |time| format!("{} ms", millis(time)));
     outln!(
-        "{} groups, {} nodes and a witness, pace {:?}, gates by {}",
+        "{} groups, {} nodes and a witness, pace {:?}, gate backend: {}",
         setup.groups,
         setup.nodes,
         setup.pace,
@@ -99,12 +99,12 @@ fn print(setup: &ScaleSetup, detection: Duration, report: &ScaleReport) {
     outln!("up: addresses {}, open {}; {} at the end", time(report.addresses), time(report.open), report.up);
     costs("at rest", &report.rest);
     if let Some(watched) = &report.watched {
-        costs(&format!("beside {} watchers", setup.watchers), std::slice::from_ref(&watched.cost));
+        costs(&format!("with {} watchers", setup.watchers), std::slice::from_ref(&watched.cost));
         let unanswered = watched.answers.iter().filter(|answer| answer.is_none()).count();
         let slowest = watched.answers.iter().flatten().max().copied();
         outln!(
-            "  each told {} states or more, {:.1} MiB in all; slowest answer {}, {unanswered} unanswered; move {}; {:.1} MiB \
-             resident when they have gone",
+            "   each got {} states or more, {:.1} MiB in all; slowest answer {}, {unanswered} unanswered; move {}; \
+              {:.1} MiB resident after they ended",
             watched.states,
             mebibytes(watched.bytes),
             time(slowest),
@@ -132,7 +132,7 @@ fn costs(when: &str, costs: &[NodeCost]) {
         let NodeCost { node, addresses, heart, processor, resident, view } = cost;
         let says = match view {
             Some(view) => format!(
-                "latest {} ms, {} breaths, {} frames dropped",
+                "latest {} ms, {} yields, {} frames dropped",
                 millis(view.latest),
                 view.yields,
                 view.dropped
@@ -164,7 +164,7 @@ fn to_json(setup: &ScaleSetup, detection: Duration, report: &ScaleReport) -> Val
             "resident": cost.resident,
             "open": cost.view.map(|view| view.open),
             "latest_ms": cost.view.map(|view| millis(view.latest)),
-            "breaths": cost.view.map(|view| view.yields),
+            "yields": cost.view.map(|view| view.yields),
             "dropped": cost.view.map(|view| view.dropped),
         })
     };

@@ -12,7 +12,7 @@ use locum_core::{
 use super::{SecondsText, TerminalSafe, filter_lines, gate_lines, interface_row, notes, section, word};
 use crate::observe::report::NativeStatusReport;
 
-/// The whole page. Every text that comes from outside goes through [`Safe`].
+/// The whole page. Every text that comes from outside goes through [`TerminalSafe`].
 pub(super) fn text(report: &NativeStatusReport) -> String {
     let mut page = String::new();
     // Writing into a string cannot fail.
@@ -48,11 +48,15 @@ fn write_page(page: &mut String, report: &NativeStatusReport) -> fmt::Result {
         .map(|voter| format!("{}{}", TerminalSafe(&voter.name), if voter.answers { "" } else { " (SILENT)" }))
         .collect();
     writeln!(page, "voters: {}; {} make a majority", voters.join(", "), votes.majority)?;
-    if let Some(alone) = votes.alone {
-        writeln!(page, "this node has counted alone for {}", SecondsText(alone))?;
+    if let Some(alone) = votes.single_vote {
+        writeln!(
+            page,
+            "single-vote mode for {}: this node counts its own vote as a majority",
+            SecondsText(alone)
+        )?;
     }
     if let Some(own) = own_vote(&votes.own) {
-        writeln!(page, "our vote: {own}")?;
+        writeln!(page, "vote of this node: {own}")?;
     }
     gate_lines(page, &report.heart.gates)?;
     filter_lines(page, &report.heart.arp_filter)?;
@@ -61,19 +65,19 @@ fn write_page(page: &mut String, report: &NativeStatusReport) -> fmt::Result {
         writeln!(page, "{whom}: {}", pinned(pin))?;
     }
     for (name, frames) in &cluster.foreign {
-        writeln!(page, "note: {frames} frames of another cluster, {}", TerminalSafe(name))?;
+        writeln!(page, "note: {frames} frames of another cluster received: {}", TerminalSafe(name))?;
     }
     notes(page, &report.daemon, &report.heart, &cluster.hints)?;
     for member in cluster.members.iter().filter(|member| member.differs) {
         for difference in &member.differences {
             let says = |text: &Option<String>| match text {
-                Some(text) if text.is_empty() => "an empty list".to_owned(),
+                Some(text) if text.is_empty() => "empty list".to_owned(),
                 Some(text) => TerminalSafe(text).to_string(),
                 None => "nothing".to_owned(),
             };
             writeln!(
                 page,
-                "{} differs in {}: here {}, there {}",
+                "configuration of {} differs in {}: here {}, there {}",
                 TerminalSafe(&member.name),
                 TerminalSafe(&difference.name),
                 says(&difference.ours),
@@ -82,7 +86,7 @@ fn write_page(page: &mut String, report: &NativeStatusReport) -> fmt::Result {
         }
     }
     for trouble in report.troubles() {
-        writeln!(page, "NOT WELL: {}", TerminalSafe(&trouble))?;
+        writeln!(page, "PROBLEM: {}", TerminalSafe(&trouble))?;
     }
     Ok(())
 }
@@ -90,11 +94,11 @@ fn write_page(page: &mut String, report: &NativeStatusReport) -> fmt::Result {
 fn member_row(member: &MemberStatus) -> [String; 3] {
     let mut facts = Vec::new();
     if member.is_me {
-        facts.push("this one".to_owned());
+        facts.push("this node".to_owned());
     } else {
         facts.extend(member.heard.map(|heard| format!("heard {} ago", SecondsText(heard))));
         if member.heard.is_some() && member.hears_us == Some(false) {
-            facts.push("does not hear us".to_owned());
+            facts.push("cannot hear this node".to_owned());
         }
         facts.extend(member.key.map(|key| format!("key {key}")));
     }
@@ -109,9 +113,10 @@ fn member_row(member: &MemberStatus) -> [String; 3] {
         let groups: Vec<String> = member.unable.iter().map(|group| TerminalSafe(group).to_string()).collect();
         facts.push(format!("cannot run {}", groups.join(" ")));
     }
-    if !member.cut.is_empty() {
-        let groups: Vec<String> = member.cut.iter().map(|group| TerminalSafe(group).to_string()).collect();
-        facts.push(format!("no way to the clients of {}", groups.join(" ")));
+    if !member.unreachable.is_empty() {
+        let groups: Vec<String> =
+            member.unreachable.iter().map(|group| TerminalSafe(group).to_string()).collect();
+        facts.push(format!("clients cannot reach {} there", groups.join(" ")));
     }
     facts.extend(member.refused.as_ref().map(|why| format!("REFUSED: {}", TerminalSafe(why))));
     let state = if member.is_me { "alive".to_owned() } else { word(member.liveness) };
@@ -129,9 +134,9 @@ fn link_row(link: &LinkStatus, members: &[MemberStatus]) -> [String; 3] {
             let way = match path.way {
                 LinkDirections::Both => "both ways",
                 LinkDirections::Untested => "not tested",
-                LinkDirections::OnlyHere => "HEARS US NOT",
-                LinkDirections::OnlyThere => "IS NOT HEARD",
-                LinkDirections::Neither => "NOTHING GOES THROUGH",
+                LinkDirections::OnlyHere => "cannot hear this node",
+                LinkDirections::OnlyThere => "not heard here",
+                LinkDirections::Neither => "no traffic in either direction",
             };
             facts.push(format!("{} {way}", TerminalSafe(&member.name)));
         }
@@ -153,17 +158,17 @@ fn group_row(group: &NativeGroupStatus) -> [String; 3] {
     facts.extend(group.gate_left.map(|left| format!("gate open {left:.1} s")));
     facts.extend(group.pins.iter().map(pinned));
     for earlier in &group.unproved {
-        facts.push(format!("{} is not proved to have stopped", TerminalSafe(&earlier.node)));
+        facts.push(format!("{} not proved to have stopped", TerminalSafe(&earlier.node)));
     }
     if group.taken_away > 0 {
-        facts.push(format!("address put back {} times", group.taken_away));
+        facts.push(format!("address restored {} times", group.taken_away));
     }
     if group.restarts > 0 {
         facts.push(format!("restarted {} times", group.restarts));
     }
     facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", TerminalSafe(why))));
     if group.unable {
-        facts.push("not to be run here".to_owned());
+        facts.push("cannot run here".to_owned());
     }
     [TerminalSafe(&group.name).to_string(), owner, facts.join(", ")]
 }
@@ -177,14 +182,14 @@ fn phase(group: &NativeGroupStatus) -> Option<String> {
         GroupPhase::Running => Some("runs here".to_owned()),
         GroupPhase::Starting(index) => Some(format!("starting {} here", member(index))),
         GroupPhase::Stopping(index) => Some(format!("stopping {} here", member(index))),
-        GroupPhase::Stuck(index) => Some(format!("{} CANNOT BE STOPPED here", member(index))),
+        GroupPhase::StopFailed(index) => Some(format!("{} STOP FAILED here", member(index))),
     }
 }
 
 fn pinned(pin: &Pin) -> String {
-    let age = pin.age.map(|age| format!("for {} now", SecondsText(age)));
-    let by = pin.by.as_ref().map(|by| format!(" at {}", TerminalSafe(by))).unwrap_or_default();
-    let user = pin.user.map(|user| format!("asked for{by} by user {user}"));
+    let age = pin.age.map(|age| format!("for {}", SecondsText(age)));
+    let by = pin.by.as_ref().map(|by| format!(" on {}", TerminalSafe(by))).unwrap_or_default();
+    let user = pin.user.map(|user| format!("requested{by} by user {user}"));
     let facts: Vec<String> = age.into_iter().chain(user).collect();
     match facts.is_empty() {
         true => TerminalSafe(&pin.text).to_string(),
@@ -195,10 +200,14 @@ fn pinned(pin: &Pin) -> String {
 fn own_vote(vote: &OwnVote) -> Option<String> {
     match vote {
         OwnVote::None | OwnVote::Votes => None,
-        OwnVote::Blank => Some("none yet: there is no ledger, it is copied from the others".to_owned()),
-        OwnVote::Mute { left } => {
-            Some(format!("none for {left:.1} s: leases of the last life may still run"))
+        OwnVote::Blank => {
+            Some("none yet: no ledger here; it is being copied from the other voters".to_owned())
         }
-        OwnVote::Broken => Some("NONE: the ledger could not be written".to_owned()),
+        OwnVote::Mute { left } => {
+            Some(format!("abstains for {left:.1} s: leases granted before the restart may still run"))
+        }
+        OwnVote::Broken => {
+            Some("NONE: the ledger could not be written; free disk space or repair the disk".to_owned())
+        }
     }
 }

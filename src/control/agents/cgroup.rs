@@ -33,17 +33,21 @@ const NAME_MAX: usize = 200;
 pub fn delegated() -> Result<PathBuf, String> {
     let read = |path| fs::read_to_string(path).map_err(|fault| format!("{path}: {fault}"));
     if env::var_os("NOTIFY_SOCKET").is_none() {
-        return Err("the daemon runs under no service manager; start it as a systemd service".to_owned());
+        return Err("no service manager runs the daemon; start it as a systemd service".to_owned());
     }
-    let own = own_path(&read("/proc/self/cgroup")?)
-        .ok_or("the daemon has no part of the version 2 tree; systemd gives one with Delegate=yes")?;
+    let own = own_path(&read("/proc/self/cgroup")?).ok_or(
+        "no part of the version 2 tree is delegated to the daemon; set Delegate=yes in its systemd unit",
+    )?;
     let group = mounted(&read("/proc/self/mountinfo")?, &own)
         .ok_or("no version 2 tree is mounted that holds the daemon; mount one of the type cgroup2")?;
     rustix::fs::access(&group, rustix::fs::Access::WRITE_OK).map_err(|fault| {
-        format!("{} cannot be written: {fault}; systemd allows it with Delegate=yes", group.display())
+        format!(
+            "{} cannot be written: {fault}; set Delegate=yes in the daemon's systemd unit",
+            group.display()
+        )
     })?;
     if !group.join("cgroup.procs").is_file() {
-        return Err(format!("{} is no control group", group.display()));
+        return Err(format!("{} is not a control group", group.display()));
     }
     Ok(group)
 }

@@ -28,7 +28,7 @@ const NAMED_MAX: usize = 5;
 /// Tells the processes to terminate, or kills them, until none is left.
 pub(super) async fn run(errand: &AgentOperation<'_>) -> Outcome {
     let Some(mut family) = ResourceProcesses::of(errand) else {
-        return errand.bad("what its starts have left running is not known".to_owned());
+        return errand.bad("the processes that its starts have left running are not known".to_owned());
     };
     loop {
         // The last look is finished, because it names the processes that are left.
@@ -71,7 +71,10 @@ pub(super) async fn after_stop(errand: &AgentOperation<'_>) -> Outcome {
             return Outcome::Ok;
         }
         if Instant::now() >= patience {
-            return errand.bad(format!("its agent calls it stopped, but it has left {}", names(&left)));
+            return errand.bad(format!(
+                "its agent reports it stopped, but these processes are left: {}",
+                names(&left)
+            ));
         }
         sleep(PAUSE).await;
     }

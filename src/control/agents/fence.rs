@@ -177,7 +177,7 @@ async fn read(path: &str) -> Result<String, String> {
         std::fs::File::open(Path::new(&name))?.take(FILE_BYTES_MAX).read_to_string(&mut text).map(|_| text)
     });
     let text = tokio::time::timeout(CHECK_LIMIT, read).await;
-    let text = text.map_err(|_| "it takes too long to read".to_owned()).and_then(|done| match done {
+    let text = text.map_err(|_| "reading it takes too long".to_owned()).and_then(|done| match done {
         Ok(result) => result.map_err(|fault| fault.to_string()),
         Err(fault) => Err(fault.to_string()),
     });

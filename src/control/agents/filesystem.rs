@@ -47,7 +47,8 @@ pub(super) async fn run(
                 Err(outcome) => return outcome,
             };
             if !same {
-                let reason = format!("on {} lies {}, not {device}", directory.display(), mount.source);
+                let reason =
+                    format!("{} holds a mount of {}, not of {device}", directory.display(), mount.source);
                 // A file system that we did not mount must not be unmounted by us.
                 return if operation == Operation::Start {
                     errand.bad(reason)
@@ -98,8 +99,9 @@ async fn mount(
     let outcome = errand.by_exit_code(&report);
     if outcome == Outcome::Ok && is_hidden(directory).await {
         let text = format!(
-            "{} is mounted for this daemon and its children alone, and units of systemd see the directory below it: the daemon has \
-             mounts of its own; take what gives it these out of its unit, such as ProtectSystem= or PrivateTmp=",
+            "{} is mounted only for this daemon and its children, so systemd units see the directory below it: the \
+             daemon has its own mount namespace; remove the setting that makes it from the daemon's unit, such as \
+             ProtectSystem= or PrivateTmp=",
             directory.display()
         );
         errand.speaker().say(Level::Warning, text);

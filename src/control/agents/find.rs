@@ -110,7 +110,7 @@ impl ResourceProgram {
     pub fn warning(&self) -> Option<String> {
         match self {
             Self::Script { path, place: ScriptPlace::Old } => Some(format!(
-                "{} was found in a place of the old days; move it to resource.d in the configuration directory",
+                "{} was found in an outdated directory; move it to resource.d in the configuration directory",
                 path.display()
             )),
             _ => None,
@@ -165,7 +165,7 @@ pub enum NotFound {
     NotExecutable(PathBuf),
     /// The interpreter of the script does not exist.
     #[error(
-        "the first line of {} names an interpreter that is not there: `{}`",
+        "the first line of {} names an interpreter that does not exist: `{}`",
         .script.display(), .interpreter.display().to_string().escape_default()
     )]
     Interpreter {
@@ -184,7 +184,7 @@ pub enum NotFound {
     #[error("systemd unit {0} is masked: systemctl unmask {0}")]
     Masked(String),
     /// The unit is a template, and the resource names no instance of it.
-    #[error("systemd unit {0} is a template: write the name of an instance between its `@` and its end")]
+    #[error("systemd unit {0} is a template: write the name of an instance between its `@` and its suffix")]
     Template(String),
     /// The resource has arguments, but a unit takes none.
     #[error("`{name}` is a systemd unit ({}), which takes no arguments: write `{name}` alone", .file.display())]
@@ -220,7 +220,7 @@ impl NotFound {
             )),
             Self::Interpreter { script, interpreter } => Some(match interpreter.as_os_str().as_bytes() {
                 [.., b'\r'] => format!(
-                    "its lines end as those of other systems do: sed -i 's/\\r$//' {}",
+                    "it has line ends of another operating system: sed -i 's/\\r$//' {}",
                     script.display()
                 ),
                 _ => "correct it, or install the package that has the interpreter".into(),

@@ -116,7 +116,7 @@ impl ProgramReport {
         let end = match &self.end {
             ProgramEnd::Exited(code) => format!("exit code {code}"),
             ProgramEnd::Signalled(signal) => format!("killed by signal {signal}"),
-            ProgramEnd::TimedOut => "not ended in time".to_owned(),
+            ProgramEnd::TimedOut => "stopped by its time limit".to_owned(),
             ProgramEnd::NotStarted(reason) | ProgramEnd::CannotRun(reason) => return reason.clone(),
         };
         match [&self.err.last, &self.out.last].into_iter().find(|last| !last.is_empty()) {
@@ -197,7 +197,7 @@ impl ProgramJob {
                 }
                 Ok(Ok(Err((fault, is_lasting)))) => {
                     let hint = if fault.kind() == io::ErrorKind::NotFound && self.program.exists() {
-                        " (is the interpreter named in its first line there?)"
+                        " (does the interpreter in its first line exist?)"
                     } else {
                         ""
                     };
@@ -221,8 +221,8 @@ const REFUSED_PAUSES: [Duration; 4] = [
     Duration::from_millis(900),
 ];
 /// The meaning of such a refusal for a person.
-const NO_PROCESS: &str = "no more processes can be made here (see pids.max and pids.current of the service's control \
-                          group, `ulimit -u`, and the memory)";
+const NO_PROCESS: &str = "the kernel can make no more processes here (see pids.max and pids.current of the \
+                          service's control group, `ulimit -u`, and the memory)";
 
 /// Whether the kernel refuses for now to make a process, or something that a process needs (fork(2)).
 fn is_refused(fault: &io::Error) -> bool {
@@ -336,7 +336,7 @@ impl Process {
             Ok(status) => status
                 .code()
                 .map_or_else(|| ProgramEnd::Signalled(status.signal().unwrap_or(0)), ProgramEnd::Exited),
-            Err(fault) => ProgramEnd::NotStarted(format!("its end is unknown: {fault}")),
+            Err(fault) => ProgramEnd::NotStarted(format!("how it ended is unknown: {fault}")),
         }
     }
 

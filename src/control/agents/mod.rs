@@ -230,12 +230,17 @@ impl Agents {
         let orphans = match ended {
             Ok(Ok(orphans)) => orphans,
             Ok(Err(fault)) => {
-                let text = format!("operations that outlive the daemon will not be found: {fault}");
+                let text =
+                    format!("operations: cannot be noted, so a later daemon will not find them: {fault}");
                 tell(None, Level::Warning, text);
                 return Vec::new();
             }
             Err(fault) => {
-                tell(None, Level::Error, format!("operations that outlived the daemon: {fault}"));
+                tell(
+                    None,
+                    Level::Error,
+                    format!("operations of an earlier daemon: cannot be ended: {fault}"),
+                );
                 return Vec::new();
             }
         };
@@ -244,15 +249,13 @@ impl Agents {
             let id = self.resource(&orphan.resource);
             let name = id.map_or(orphan.resource.as_str(), |id| self.0.host_config.name(id));
             let (level, end) = match orphan.is_gone {
-                true => (Level::Warning, "killed, with everything it had started"),
-                false => (Level::Critical, "and does not die; a person is needed"),
+                true => (Level::Warning, "killed with all its processes"),
+                false => {
+                    (Level::Critical, "it cannot be killed; end its processes by hand or reboot this node")
+                }
             };
             let group = id.map(|id| self.0.host_config.groups[id.group.0].key.clone());
-            tell(
-                group,
-                level,
-                format!("an operation of {name} that an earlier life began is under way: {end}"),
-            );
+            tell(group, level, format!("{name}: an operation of an earlier daemon was still running: {end}"));
             whose.extend(id);
         }
         whose

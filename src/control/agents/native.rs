@@ -13,7 +13,9 @@ pub(super) async fn run(errand: &AgentOperation<'_>) -> Outcome {
         Agent::Filesystem { device, directory, kind, options } => {
             return filesystem::run(errand, device, directory, kind.as_deref(), options.as_deref()).await;
         }
-        Agent::Address(_) | Agent::SendArp(_) => return errand.bad("addresses are the heart's".to_owned()),
+        Agent::Address(_) | Agent::SendArp(_) => {
+            return errand.bad("the heart runs addresses, not an agent".to_owned());
+        }
         Agent::Script | Agent::OcfFile { .. } | Agent::Ocf { .. } => false,
     };
     if errand.operation == Operation::Status {
@@ -22,7 +24,7 @@ pub(super) async fn run(errand: &AgentOperation<'_>) -> Outcome {
     let outcome = match &errand.resource.agent {
         Agent::MailTo { recipients, subject } => mail(errand, recipients, subject.as_deref()),
         Agent::Delay { start, stop } => delay(errand, *start, *stop).await,
-        _ => errand.bad("has no native agent".to_owned()),
+        _ => errand.bad("it has no native agent".to_owned()),
     };
     if traceless && outcome == Outcome::Ok {
         if errand.operation == Operation::Start {
@@ -60,8 +62,8 @@ fn mail(errand: &AgentOperation<'_>, recipients: &str, subject: Option<&str>) ->
     };
     let recipients: Vec<&str> =
         recipients.split_ascii_whitespace().filter(|name| !name.starts_with('-')).collect();
-    let duties = &errand.shared.host_config;
-    let (node, group) = (&duties.me, &duties.groups[errand.id.group.0].key);
+    let host_config = &errand.shared.host_config;
+    let (node, group) = (&host_config.me, &host_config.groups[errand.id.group.0].key);
     let what = if errand.operation == Operation::Start { "takes over" } else { "gives up" };
     let line = |text: &str| text.replace(['\r', '\n'], " ");
     let text = format!(

@@ -79,9 +79,9 @@ fn complaint(report: &ProgramReport) -> String {
     let meaning = match report.end {
         ProgramEnd::Exited(1) => "failed",
         ProgramEnd::Exited(2) => "wrong parameters",
-        ProgramEnd::Exited(3) => "the agent cannot do that",
+        ProgramEnd::Exited(3) => "the agent does not support this operation",
         ProgramEnd::Exited(4) => "not permitted",
-        ProgramEnd::Exited(5) => "something it needs is not installed",
+        ProgramEnd::Exited(5) => "a program that it needs is not installed",
         ProgramEnd::Exited(6) => "wrongly configured",
         ProgramEnd::Exited(9) => "running, but failed",
         _ => return report.complaint(),

@@ -281,8 +281,8 @@ mod tests {
 
     fn lines(told_max: u32) -> (LineSplitter, Arc<Mutex<Vec<String>>>) {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let ear = Arc::clone(&heard);
-        let tell: NoteSink = Arc::new(move |note| ear.lock().unwrap().push(note.text));
+        let listener = Arc::clone(&heard);
+        let tell: NoteSink = Arc::new(move |note| listener.lock().unwrap().push(note.text));
         let speaker = Speaker { tell, group: None, epoch: None, label: "x start".into() };
         (LineSplitter::new(speaker, Level::Info, told_max), heard)
     }

@@ -44,7 +44,7 @@ async fn ask_further(errand: &AgentOperation<'_>, systemctl: &Path, unit: &str) 
     match (&report.end, report.out.head.trim_ascii()) {
         (ProgramEnd::TimedOut | ProgramEnd::CannotRun(_), _) => errand.failed(&report),
         (_, state) if state.starts_with(b"auto-restart") => {
-            errand.bad("it has ended, and waits for its restart by systemd".to_owned())
+            errand.bad("it has ended, and systemd is about to restart it".to_owned())
         }
         _ => Outcome::Running,
     }

@@ -12,7 +12,7 @@
 //! * [`Voter`] promises, accepts and grants; it never decides which node should own a group.
 //! * [`Claimant`] is one node's side of its own claims: it asks, counts, renews, releases.
 //! * [`Ledger`] holds what must survive a restart: rounds that were used, leases that may run, claims that fencing needs.
-//! * [`Member`] composes the three for one member of the cluster: messages in, messages out. The daemon, the simulator
+//! * [`ClaimMember`] composes the three for one member of the cluster: messages in, messages out. The daemon, the simulator
 //!   and the model checker run it.
 //!
 //! Time is each member's own monotonic clock. A voter counts a lease from the moment when it *received* the request that

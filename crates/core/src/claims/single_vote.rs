@@ -45,7 +45,7 @@ pub(super) struct SingleVote {
     votes_since: Option<Instant>,
     /// Set in single-vote mode: since when, and the last beat that was sent before.
     counts: Option<(Instant, u64)>,
-    /// When [`Self::judge`] may come to another result by time alone.
+    /// When [`Self::update`] may come to another result by time alone.
     next: Option<Instant>,
 }
 

@@ -118,7 +118,7 @@ pub(super) fn has_mask_for_broadcast(address: &Address) -> bool {
 fn service_ip(text: &str, family: AddressFamily) -> Result<IpAddr, ConfigFault> {
     let Ok(ip) = text.parse::<IpAddr>() else {
         return fault(
-            format!("`{}` is no IP address", shown(text)),
+            format!("`{}` is not an IP address", shown(text)),
             "write four numbers from 0 to 255 without leading zeros, or an IPv6 address",
         );
     };
@@ -152,7 +152,7 @@ fn prefix(text: &str, ip: &IpAddr) -> Result<u8, ConfigFault> {
     match text.parse::<u8>() {
         Ok(prefix) if (1..=bits).contains(&prefix) => Ok(prefix),
         _ => fault(
-            format!("`{}` is no number of mask bits", shown(text)),
+            format!("`{}` is not a number of mask bits", shown(text)),
             format!("write 1 to {bits}; an interface or a broadcast address stands after the mask bits"),
         ),
     }
@@ -167,7 +167,7 @@ fn interface_and_label(text: &str, ip: &IpAddr) -> Result<(String, Option<String
     }
     if label.is_empty() || label.contains(':') {
         return fault(
-            format!("`{}` is no label", shown(text)),
+            format!("`{}` is not a label", shown(text)),
             "write `interface:label`, such as `eth0:web`",
         );
     }
@@ -202,7 +202,7 @@ fn broadcast(text: &str, ip: &IpAddr) -> Result<Ipv4Addr, ConfigFault> {
     }
     text.parse().or_else(|_| {
         fault(
-            format!("`{}` is no broadcast address", shown(text)),
+            format!("`{}` is not a broadcast address", shown(text)),
             "write it as four numbers, or leave it out: it follows from the mask",
         )
     })
@@ -249,25 +249,25 @@ mod tests {
     #[test]
     fn bad_forms_are_refused() {
         for (text, message) in [
-            ("10.0.0.256", "`10.0.0.256` is no IP address"),
-            ("10.0.0.01", "`10.0.0.01` is no IP address"),
-            ("", "`` is no IP address"),
+            ("10.0.0.256", "`10.0.0.256` is not an IP address"),
+            ("10.0.0.01", "`10.0.0.01` is not an IP address"),
+            ("", "`` is not an IP address"),
             ("0.0.0.0", "0.0.0.0 cannot be a service address"),
             ("127.0.0.2", "127.0.0.2 cannot be a service address"),
             ("224.0.0.1", "224.0.0.1 cannot be a service address"),
             ("255.255.255.255", "255.255.255.255 cannot be a service address"),
-            ("10.0.0.1/33", "`33` is no number of mask bits"),
-            ("10.0.0.1/0", "`0` is no number of mask bits"),
-            ("10.0.0.1/", "`` is no number of mask bits"),
+            ("10.0.0.1/33", "`33` is not a number of mask bits"),
+            ("10.0.0.1/0", "`0` is not a number of mask bits"),
+            ("10.0.0.1/", "`` is not a number of mask bits"),
             ("10.0.0.1/255.255.255.0", "`255.255.255.0` is a mask in dotted form"),
-            ("10.0.0.1/eth0", "`eth0` is no number of mask bits"),
-            ("10.0.0.1/24/eth0:", "`eth0:` is no label"),
+            ("10.0.0.1/eth0", "`eth0` is not a number of mask bits"),
+            ("10.0.0.1/24/eth0:", "`eth0:` is not a label"),
             ("10.0.0.1/24/eth0:averylonglabel", "the label `eth0:averylonglabel` is longer than 15 bytes"),
             ("10.0.0.1/24/interfacenametoolong", "`interfacenametoolong` cannot be the name of an interface"),
             ("10.0.0.1/24/", "`` cannot be the name of an interface"),
-            ("10.0.0.1/24/eth0/nonsense", "`nonsense` is no broadcast address"),
+            ("10.0.0.1/24/eth0/nonsense", "`nonsense` is not a broadcast address"),
             ("10.0.0.1/24/eth0/10.0.0.255/x", "there is too much after the address"),
-            ("fd00::1/129", "`129` is no number of mask bits"),
+            ("fd00::1/129", "`129` is not a number of mask bits"),
             ("fd00::1/64/eth0:web", "an IPv6 address has no label"),
             ("fd00::1/64/eth0/10.0.0.255", "an IPv6 address has no broadcast address"),
             ("::", ":: cannot be a service address"),

@@ -85,7 +85,7 @@ fn auth_line(
         report.add(report.error(message).at(&place).cure("move it to the beginning of the file"));
     }
     if let Some((_, earlier)) = signing {
-        let message = format!("line {} says already which key this node signs with", earlier.line);
+        let message = format!("line {} already chooses the key to sign with", earlier.line);
         report.add(report.error(message).at(&place).cure("leave one `auth` line"));
         return;
     }
@@ -97,7 +97,7 @@ fn auth_line(
 fn key(line: FileLine<'_>) -> Result<Key, (String, String)> {
     let parts = line.parts(is_blank);
     let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
-    let [number, rest @ ..] = words.as_slice() else { return Err(("this is no key".into(), FORM.into())) };
+    let [number, rest @ ..] = words.as_slice() else { return Err(("this is not a key".into(), FORM.into())) };
     let Some(number) = key_number(number) else {
         if number.starts_with("\u{feff}".as_bytes()) {
             let cure = "save the file as UTF-8 without it";
@@ -115,13 +115,13 @@ fn key(line: FileLine<'_>) -> Result<Key, (String, String)> {
     let Some(method) = core::str::from_utf8(method).ok().and_then(AuthMethod::named) else {
         if let Some((known, is_pasted)) = glued(method) {
             let message = if is_pasted {
-                format!("key {number}: behind {known} stands a character that looks like a blank and is none")
+                format!("key {number}: the character after {known} looks like a blank but is not one")
             } else {
-                format!("key {number}: a blank is missing behind {known}")
+                format!("key {number}: a blank is missing after {known}")
             };
             return Err((message, FORM.into()));
         }
-        let message = format!("the method of key {number} is none of crc, md5, sha1, sha256");
+        let message = format!("the method of key {number} is not one of crc, md5, sha1, sha256");
         return Err((message, FORM.into()));
     };
     match (method, rest.first()) {
@@ -170,7 +170,7 @@ fn key_number(word: &[u8]) -> Option<u8> {
 
 fn add(key: Key, keys: &mut Vec<(Key, FilePlace)>, line: FileLine<'_>, report: &mut DiagReport) {
     if let Some((_, earlier)) = keys.iter().find(|(known, _)| known.number == key.number) {
-        let message = format!("key {} is there already, in line {}", key.number, earlier.line);
+        let message = format!("key {} is already in line {}", key.number, earlier.line);
         report.add(report.error(message).at(&line.whole()).cure("give one of them another number"));
         return;
     }
@@ -200,7 +200,7 @@ fn remarks(signing: u8, keys: &[(Key, FilePlace)], report: &mut DiagReport) {
                 report.add(report.warning(message).at(place).cure(cure));
             }
             AuthMethod::Sha256 => {
-                let message = format!("key {number}: sha256 is known to nodes of Locum alone");
+                let message = format!("key {number}: only Locum knows sha256");
                 report.add(report.info(message).at(place).cure("with a peer that runs heartbeat take sha1"));
             }
             AuthMethod::Md5 | AuthMethod::Sha1 => {}
@@ -216,7 +216,7 @@ pub fn check_mode(mode: u32) -> Result<(), Diag> {
     if mode & 0o044 == 0 {
         return Ok(());
     }
-    let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
+    let message = format!("users other than the owner can read the keys (mode {:04o})", mode & 0o7777);
     Err(Diag::new(Severity::Error, FileName::Authkeys, message).about_host())
 }
 
@@ -253,7 +253,7 @@ mod tests {
                  (join the words, on all nodes at once, or take them out)",
                 "authkeys:4:2: warning: key 1 is crc, and every key listed is accepted: anyone on the link can take \
                  the service (remove the line when no node signs with it any more)",
-                "authkeys:7:1: info: key 3: sha256 is known to nodes of Locum alone (with a peer that runs heartbeat \
+                "authkeys:7:1: info: key 3: only Locum knows sha256 (with a peer that runs heartbeat \
                  take sha1)",
             ]
         );
@@ -283,7 +283,7 @@ mod tests {
             ),
             (
                 "auth 1\nauth 1\n1 sha1 hush",
-                "authkeys:2:1: error: line 1 says already which key this node signs with \
+                "authkeys:2:1: error: line 1 already chooses the key to sign with \
                                              (leave one `auth` line)",
             ),
             (
@@ -298,7 +298,7 @@ mod tests {
             ),
             (
                 "auth 1\n1 sha1 hush\n1 md5 hush",
-                "authkeys:3:1: error: key 1 is there already, in line 2 (give one of \
+                "authkeys:3:1: error: key 1 is already in line 2 (give one of \
                                                  them another number)",
             ),
             (
@@ -312,14 +312,11 @@ mod tests {
         }
         for (line, message) in [
             ("1 sha1", "key 1: sha1 needs a secret"),
-            ("1 hush hush", "the method of key 1 is none of crc, md5, sha1, sha256"),
+            ("1 hush hush", "the method of key 1 is not one of crc, md5, sha1, sha256"),
             ("1", "key 1 has no method"),
-            ("1 sha1hush", "key 1: a blank is missing behind sha1"),
-            (
-                "1 sha256\u{a0}hush",
-                "key 1: behind sha256 stands a character that looks like a blank and is none",
-            ),
-            ("1 crchush", "key 1: a blank is missing behind crc"),
+            ("1 sha1hush", "key 1: a blank is missing after sha1"),
+            ("1 sha256\u{a0}hush", "key 1: the character after sha256 looks like a blank but is not one"),
+            ("1 crchush", "key 1: a blank is missing after crc"),
             ("hush", "the line does not begin with a key number, 0 to 15"),
             ("16 sha1 hush", "the line does not begin with a key number, 0 to 15"),
             ("+1 sha1 hush", "the line does not begin with a key number, 0 to 15"),

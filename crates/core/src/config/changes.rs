@@ -12,7 +12,7 @@ use crate::r1::plan::{R1Group, R1Plan};
 /// The differences between the running plan and the plan of the present files, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// A reload in place takes these over; all groups run on ([`crate::model::order::Order::Renew`]).
+    /// A reload in place takes these over; all groups run on ([`crate::model::order::Order::Reload`]).
     pub reload: Vec<String>,
     /// These change where groups run: the daemon must leave the cluster and come back.
     pub restart: Vec<String>,

@@ -1,6 +1,8 @@
 //! Reads `ha.cf` in two stages: first the directives as written, each with its place; then what they mean together.
 //! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, sections 7 and 8.
 
+mod value_form;
+
 use alloc::{
     collections::BTreeMap,
     format,
@@ -9,6 +11,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 
+use self::value_form::{HaCfValue, check_form};
 use super::{
     CheckOptions, Resolve,
     address::{ConfigFault, interface},
@@ -17,7 +20,7 @@ use super::{
     haresources::is_same_host,
     lines::{FileLine, FileWord, is_blank, is_blank_or_comma, lines},
     slips::meant,
-    value::{Shown, boolean, time},
+    value::{Shown, boolean},
 };
 use crate::{
     model::{identity::LINKS_MAX, logging::Logging, time::Duration},
@@ -56,7 +59,7 @@ pub(super) struct HaCfSettings {
     pub(super) ipfail: bool,
     pub(super) clients: Vec<Client>,
     pub(super) watchdog: Option<String>,
-    /// For resource scripts; see [`super::Checked::parameters`].
+    /// For resource scripts; see [`super::CheckedHaFiles::parameters`].
     pub(super) parameters: BTreeMap<String, String>,
 }
 
@@ -91,7 +94,7 @@ fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut Diag
                 Id::NiceFailback => format!("write `{modern} off` for on, `{modern} legacy` for off"),
                 _ => format!("write `{modern}`"),
             };
-            let message = format!("`{}` is an old word", entry.row.name);
+            let message = format!("`{}` is an old name", entry.row.name);
             report.add(report.warning(message).word(&entry.directive).cure(cure));
         }
         found.push(entry);
@@ -107,7 +110,7 @@ fn entry(
     let first = line.parts(is_blank).into_iter().next()?;
     let directive = line.word(first.clone(), report).map_err(|diag| report.add(diag)).ok()?;
     let Some(row) = Directive::named(&directive.text) else {
-        let message = format!("`{}` is no directive", shown(&directive.text));
+        let message = format!("`{}` is not a directive", shown(&directive.text));
         report.add(report.error(message).word(&directive).cure(nearest(&directive.text)));
         return None;
     };
@@ -128,7 +131,7 @@ fn entry(
         _ => 1,
     };
     if values.len() < least {
-        let message = if values.is_empty() { "says nothing" } else { "says too little" };
+        let message = if values.is_empty() { "has no value" } else { "has too few values" };
         let cure = format!("write `{} {}`", row.name, usage_example(row));
         report.add(report.error(format!("`{}` {message}", row.name)).at(&line.whole()).cure(cure));
         spoiled.push(row);
@@ -154,7 +157,7 @@ fn usage_example(row: &Directive) -> String {
 /// The cure for an unknown directive.
 fn nearest(name: &str) -> String {
     match meant(name, ROWS.iter().map(|row| row.name)) {
-        Some(name) => format!("is `{name}` meant?"),
+        Some(name) => format!("did you mean `{name}`?"),
         None => "remove the line, or see the list of directives in docs/ha.cf.md".into(),
     }
 }
@@ -203,7 +206,7 @@ struct HaCfDraft<'a> {
 const API_CLIENTS: [&str; 9] =
     ["ccm", "dopd", "cib", "crmd", "attrd", "lrmd", "stonithd", "mgmtd", "hbagent"];
 
-/// Indexes into [`Draft::times`] and [`Draft::logging`].
+/// Indexes into [`HaCfDraft::times`] and [`HaCfDraft::logging`].
 const KEEPALIVE: usize = 0;
 const DEADTIME: usize = 1;
 const WARNTIME: usize = 2;
@@ -224,7 +227,7 @@ const FACILITY: usize = 2;
 /// Stores the last value; an earlier one causes a warning.
 fn say<T>(said: &mut Placed<T>, value: T, word: &FileWord, report: &mut DiagReport) {
     if let Some((_, earlier)) = said {
-        let message = format!("this was said in line {} already; the last one counts", earlier.line);
+        let message = format!("line {} already sets this; the last one counts", earlier.line);
         report.add(report.warning(message).word(word).cure("leave one of them"));
     }
     *said = Some((value, word.place.clone()));
@@ -343,7 +346,7 @@ impl<'a> HaCfDraft<'a> {
             }
             Id::Baud => {
                 if let Some((_, earlier)) = &self.baud {
-                    let message = format!("`baud` was said in line {} already", earlier.line);
+                    let message = format!("line {} already sets `baud`", earlier.line);
                     return Err((message, Some("leave one: all serial lines have one rate".into())).into());
                 }
                 if let Some((_, place)) =
@@ -360,7 +363,7 @@ impl<'a> HaCfDraft<'a> {
             Id::Serial => {
                 if !text.starts_with('/') {
                     let cure = format!("write its path, such as `/dev/{}`", shown(text));
-                    return Err((format!("`{}` is no device", shown(text)), Some(cure)).into());
+                    return Err((format!("`{}` is not a device", shown(text)), Some(cure)).into());
                 }
                 let medium = R1Medium::Serial { device: text.into(), baud: value(&self.baud, 19200) };
                 self.medium(text, medium, &word.place, report)?
@@ -505,7 +508,7 @@ impl<'a> HaCfDraft<'a> {
             return Err(("this is too long for a node".into(), Some(cure)));
         }
         if let Some((_, earlier)) = self.nodes.iter().find(|(known, _)| *known == name) {
-            let message = format!("the node {} is there already, in line {}", shown(&name), earlier.line);
+            let message = format!("the node {} is already in line {}", shown(&name), earlier.line);
             report.add(report.warning(message).word(word).cure("leave one of them"));
         } else {
             self.nodes.push((name.clone(), word.place.clone()));
@@ -554,7 +557,7 @@ impl<'a> HaCfDraft<'a> {
                     let cure = Some("write an absolute path".into());
                     return Err(LineFault::field(
                         file,
-                        (format!("`{}` is no file", shown(&file.text)), cure),
+                        (format!("`{}` is not a file", shown(&file.text)), cure),
                     ));
                 }
                 (device, FencingParameters::File(file.text.clone()))
@@ -574,7 +577,7 @@ impl<'a> HaCfDraft<'a> {
             || device.text.starts_with(['/', '-'])
         {
             let cure = Some("`stonith -L` lists the types; fence agents are named `fence_…`".into());
-            let message = format!("`{}` is no type of a device", shown(&device.text));
+            let message = format!("`{}` is not a device type", shown(&device.text));
             return Err(LineFault::field(device, (message, cure)));
         }
         let fencing = Fencing { device: device.text.clone(), parameters };
@@ -607,7 +610,7 @@ impl<'a> HaCfDraft<'a> {
             return Ok(format!("{name} is not started: it is a client of heartbeat's programming interface"));
         }
         if !program.starts_with('/') {
-            let message = format!("`{}` is no path of a program", shown(program));
+            let message = format!("`{}` is not the path of a program", shown(program));
             return Err((message, Some("write its whole path, from `/` on".into())).into());
         }
         let failfast = entry.row.id == Id::Failfast;
@@ -648,7 +651,7 @@ impl<'a> HaCfDraft<'a> {
             parsed.or_else(|| is_host_name(&word.text).then(|| (self.resolve)(&word.text, is_v6)).flatten());
         let fault = match found {
             Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
-                (format!("{ip} is no address of a host"), Some("write the address of one host".into()))
+                (format!("{ip} is not a host address"), Some("write the address of one host".into()))
             }
             Some(ip) if is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()) => {
                 if parsed.is_none() {
@@ -656,7 +659,7 @@ impl<'a> HaCfDraft<'a> {
                         "`{}` is a name: it is looked up when the daemon starts, and is {ip} now",
                         shown(&word.text)
                     );
-                    let cure = format!("write `{ip}`: a name server may be what has failed");
+                    let cure = format!("write `{ip}`: name resolution may be down when it is needed");
                     report.add(report.warning(message).word(word).cure(cure));
                 }
                 return Ok(ip);
@@ -664,15 +667,18 @@ impl<'a> HaCfDraft<'a> {
             Some(ip) if ip.is_ipv6() => (format!("{ip} is an IPv6 address"), Some("write `ping6`".into())),
             Some(ip) => (format!("{ip} is an IPv4 address"), Some("write `ping`".into())),
             None if is_host_name(&word.text) => {
-                let cure = "write the address in numbers: a name server may be what has failed";
+                let cure = "write the address in numbers: name resolution may be down when it is needed";
                 (
-                    format!("`{}` is no address, and no name that is known here", shown(&word.text)),
+                    format!(
+                        "`{}` is neither an address nor a name that this host can resolve",
+                        shown(&word.text)
+                    ),
                     Some(cure.into()),
                 )
             }
             None => {
-                let cure = "write it in numbers: a name server may be what has failed";
-                (format!("`{}` is no address", shown(&word.text)), Some(cure.into()))
+                let cure = "write it in numbers: name resolution may be down when it is needed";
+                (format!("`{}` is not an address", shown(&word.text)), Some(cure.into()))
             }
         };
         Err(LineFault::field(word, fault))
@@ -692,7 +698,7 @@ impl<'a> HaCfDraft<'a> {
     ) -> Result<String, ConfigFault> {
         let meaning = format!("link {}: {}", shown(name), medium_meaning(&medium));
         if let Some((_, earlier)) = self.media.iter().find(|(known, _)| *known == medium) {
-            let message = format!("this medium is there already, in line {}", earlier.line);
+            let message = format!("this medium is already in line {}", earlier.line);
             report.add(report.warning(message).at(place).offending(name).cure("leave one of them"));
             return Ok(meaning);
         }
@@ -735,7 +741,10 @@ impl<'a> HaCfDraft<'a> {
     fn ping(&mut self, ping: PingNode) -> Result<String, ConfigFault> {
         let name = shown(&ping.name);
         if self.pings.iter().any(|known| known.name == ping.name) {
-            return Err((format!("the ping node {name} is there already"), Some("leave one of them".into())));
+            return Err((
+                format!("the ping node {name} is already in the file"),
+                Some("leave one of them".into()),
+            ));
         }
         if self.pings.len() == PINGS_MAX {
             return Err((
@@ -747,7 +756,7 @@ impl<'a> HaCfDraft<'a> {
         let meaning = if ping.is_group {
             format!("ping node {name}: alive while any of {members} answers to ICMP echo")
         } else {
-            format!("ping node {name}: watched by ICMP echo, never a reason for a takeover")
+            format!("ping node {name}: watched by ICMP echo, never a cause of a takeover")
         };
         self.pings.push(ping);
         Ok(meaning)
@@ -853,8 +862,10 @@ impl<'a> HaCfDraft<'a> {
             let is_copy = which == DEADPING && self.times[DEADPING].is_none();
             if time <= keepalive * 2 && !is_copy && comparable(which, KEEPALIVE) {
                 let message = format!("{name} is {}, not above two keepalives ({two})", Shown(time));
-                let cure =
-                    format!("a lost beat must not kill: set {name} to {} or more", Shown(keepalive * 4));
+                let cure = format!(
+                    "one lost beat must not make a node count as dead: set {name} to {} or more",
+                    Shown(keepalive * 4)
+                );
                 report.add(report.error(message).at(&place(which, KEEPALIVE)).cure(cure));
             }
         }
@@ -872,7 +883,7 @@ impl<'a> HaCfDraft<'a> {
         }
         if warntime >= deadtime && comparable(WARNTIME, DEADTIME) {
             let message = format!(
-                "warntime is {}, not below deadtime ({}): nobody is warned before a node counts as dead",
+                "warntime is {}, not below deadtime ({}): no warning comes before a node counts as dead",
                 Shown(warntime),
                 Shown(deadtime)
             );
@@ -906,7 +917,7 @@ impl<'a> HaCfDraft<'a> {
                 report.add(report.error(message).cure(cure));
             }
             [(name, place)] => {
-                let message = format!("{} is the only node: nobody takes over from it", shown(name));
+                let message = format!("{} is the only node: no node takes over from it", shown(name));
                 report.add(report.warning(message).at(place).cure("add a `node` line for the other node"));
             }
             [_, _] => {}
@@ -1065,57 +1076,6 @@ fn refusal(row: &Directive, cure: &str) -> ConfigFault {
     (format!("`{}` cannot be on: {why}", row.name), Some(cure.into()))
 }
 
-/// A value whose form is right.
-enum HaCfValue {
-    Time(Duration),
-    Number(u32),
-    Truth(bool),
-    Text,
-}
-
-impl HaCfValue {
-    fn time(&self) -> Duration {
-        if let Self::Time(time) = self { *time } else { Duration::ZERO }
-    }
-
-    fn number(&self) -> u32 {
-        if let Self::Number(number) = self { *number } else { 0 }
-    }
-
-    fn truth(&self) -> bool {
-        matches!(self, Self::Truth(true))
-    }
-}
-
-fn check_form(row: &Directive, text: &str) -> Result<HaCfValue, ConfigFault> {
-    let wrong = |cure: String| Err((format!("`{}` is no value for `{}`", shown(text), row.name), Some(cure)));
-    match &row.form {
-        ValueForm::Time { min_ms } => match time(text)? {
-            time if time < Duration::from_millis(*min_ms) => wrong(format!("{min_ms} ms is the least")),
-            time => Ok(HaCfValue::Time(time)),
-        },
-        ValueForm::Whole { min, max, .. } => match text.parse::<u32>() {
-            Ok(number) if (*min..=*max).contains(&number) => Ok(HaCfValue::Number(number)),
-            _ => wrong(format!("write a number {}", row.form.bounds())),
-        },
-        ValueForm::Boolean => {
-            boolean(text).map_or_else(|| wrong("write `on` or `off`".into()), |is| Ok(HaCfValue::Truth(is)))
-        }
-        // If `on` and `off` are choices, all other words for them are accepted, too.
-        ValueForm::Choice(words) => {
-            let is_known = words.iter().any(|word| text.eq_ignore_ascii_case(word));
-            if is_known || (words.contains(&"off") && boolean(text).is_some()) {
-                return Ok(HaCfValue::Text);
-            }
-            wrong(format!("write one of {}", words.join(", ")))
-        }
-        ValueForm::Path if !text.starts_with('/') => wrong("write an absolute path".into()),
-        ValueForm::Path | ValueForm::Each(_) | ValueForm::Fields { .. } | ValueForm::Line { .. } => {
-            Ok(HaCfValue::Text)
-        }
-    }
-}
-
 fn carried(entry: &HaCfEntry) -> String {
     let values = entry.values.iter().map(|word| shown(&word.text)).collect::<Vec<_>>().join(" ");
     match entry.row.status {
@@ -1171,14 +1131,14 @@ fn multicast(id: Id, entry: &HaCfEntry) -> Result<R1Medium, LineFault> {
                 Id::Mcast => "write one of 224.0.0.0 to 239.255.255.255, such as 225.0.0.1",
                 _ => "write one that begins with ff, such as ff05::694",
             };
-            let message = format!("`{}` is no multicast group", shown(&group.text));
+            let message = format!("`{}` is not a multicast group", shown(&group.text));
             return Err(LineFault::field(group, (message, Some(cure.into()))));
         }
     };
     let number = |word: &FileWord, what: &str, min: u16, max: u16| match word.text.parse::<u16>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => {
-            let message = format!("`{}` is no {what}", shown(&word.text));
+            let message = format!("`{}` is not a valid {what}", shown(&word.text));
             Err(LineFault::field(word, (message, Some(format!("write {min} to {max}")))))
         }
     };
@@ -1201,8 +1161,10 @@ fn is_host_name(text: &str) -> bool {
 
 fn too_much(entry: &HaCfEntry) -> LineFault {
     let row = entry.row;
-    let fault =
-        (format!("`{}` says too much", row.name), Some(format!("write `{} {}`", row.name, row.form.usage())));
+    let fault = (
+        format!("`{}` has too many values", row.name),
+        Some(format!("write `{} {}`", row.name, row.form.usage())),
+    );
     match entry.values.last() {
         Some(last) => LineFault::field(last, fault),
         None => fault.into(),

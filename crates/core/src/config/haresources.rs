@@ -153,7 +153,7 @@ fn line(words: &[FileWord], nodes: &[String], report: &mut DiagReport, found: &m
 
 fn bad_node(word: &FileWord, nodes: &[String], report: &DiagReport) -> Diag {
     let all = nodes.iter().map(|node| shown(node)).collect::<Vec<_>>().join(", ");
-    let message = format!("`{}` is no node of this cluster; ha.cf has {all}", shown(&word.text));
+    let message = format!("`{}` is not a node of this cluster; ha.cf has {all}", shown(&word.text));
     let glued = nodes.iter().find_map(|node| {
         let rest = word.text.get(..node.len()).filter(|begin| begin.eq_ignore_ascii_case(node));
         let rest = rest.and_then(|_| word.text.get(node.len()..)).filter(|rest| !rest.is_empty())?;
@@ -161,7 +161,7 @@ fn bad_node(word: &FileWord, nodes: &[String], report: &DiagReport) -> Diag {
     });
     if let Some((node, rest)) = glued {
         let cure =
-            format!("a blank is missing behind `{}`: write `{} {}`", shown(node), shown(node), shown(rest));
+            format!("a blank is missing after `{}`: write `{} {}`", shown(node), shown(node), shown(rest));
         return report.error(message).word(word).cure(cure);
     }
     let cure = match nodes.iter().find(|node| is_same_host(node, &word.text)) {
@@ -217,21 +217,21 @@ const KNOWN: [&str; 4] = ["IPaddr", "IPaddr2", "IPv6addr", "SendArp"];
 /// Refuses a word that would mean something other than it seems.
 fn near_miss(text: &str) -> Result<(), ConfigFault> {
     if text == "\\" || text.ends_with('\\') {
-        let message = "the backslash is not the end of the line, and joins nothing";
-        return Err((message.into(), Some("take away what stands behind it, also blanks".into())));
+        let message = "the backslash is not at the end of the line, so it joins nothing";
+        return Err((message.into(), Some("remove everything after it, blanks too".into())));
     }
     let known = |name: &str| KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name));
     let ip = |text: &str| text.split('/').next().is_some_and(|ip| ip.parse::<core::net::IpAddr>().is_ok());
     if let Some((name, rest)) = text.split_once("::")
         && let Some(meant) = known(name).filter(|known| *known != name && ip(rest))
     {
-        let message = format!("`{}` is no script that takes an address", shown(name));
-        return Err((message, Some(format!("is `{meant}::{}` meant?", shown(rest)))));
+        let message = format!("`{}` is not a script that takes an address", shown(name));
+        return Err((message, Some(format!("did you mean `{meant}::{}`?", shown(rest)))));
     }
     if let Some((name, rest)) = text.split_once(':')
         && let Some(meant) = known(name).filter(|_| !rest.starts_with(':') && ip(rest))
     {
-        let message = format!("behind `{}` stands one colon", shown(name));
+        let message = format!("there is only one colon after `{}`", shown(name));
         return Err((message, Some(format!("write `{meant}::{}`", shown(rest)))));
     }
     // A script's name directly after an interface: the interface ends with the last digit.
@@ -314,8 +314,8 @@ fn file_name(name: &str, of: &str) -> Result<(), ConfigFault> {
         && !host.starts_with('.')
         && bits.starts_with(|c: char| c.is_ascii_digit())
     {
-        let message = format!("`{}` is no IP address", shown(host));
-        let cure = "write the address itself: a name server may be what has failed";
+        let message = format!("`{}` is not an IP address", shown(host));
+        let cure = "write the address itself: name resolution may be down when it is needed";
         return Err((message, Some(cure.into())));
     }
     if name.is_empty() || name == "." || name.contains('/') || name.contains("..") {
@@ -394,7 +394,7 @@ fn filesystem(args: &[&str]) -> Result<Agent, ConfigFault> {
         return usage(FORM);
     }
     if !directory.starts_with('/') {
-        let message = format!("`{}` is no directory to mount on", shown(directory));
+        let message = format!("`{}` is not a directory to mount on", shown(directory));
         return Err((message, Some("write an absolute path".into())));
     }
     let given = |text: &str| (!text.is_empty()).then(|| text.to_string());
@@ -421,7 +421,7 @@ fn ocf(script: &str, args: &[&str]) -> Result<Agent, ConfigFault> {
             return Err((message, Some("letters, digits and `_` make one".into())));
         }
         if parameters.iter().any(|(earlier, _)| earlier == name) {
-            return Err((format!("the parameter `{name}` is there twice"), Some("leave one".into())));
+            return Err((format!("the parameter `{name}` appears twice"), Some("leave one".into())));
         }
         parameters.push((name.into(), value.into()));
     }
@@ -473,7 +473,7 @@ fn remarks(resource: &Resource, word: &FileWord, report: &mut DiagReport) {
     let (Agent::Address(it) | Agent::SendArp(it)) = &resource.agent else { return };
     if let Some((before, plain)) = plain_form(&word.text) {
         let message =
-            format!("`{}` is read as heartbeat reads it, and is not the plain form", shown(&word.text));
+            format!("`{}` is read as heartbeat reads it, but is not in the plain form", shown(&word.text));
         report.add(report.warning(message).word(word).cure(format!(
             "write `{}{}`",
             shown(before),
@@ -481,8 +481,9 @@ fn remarks(resource: &Resource, word: &FileWord, report: &mut DiagReport) {
         )));
     }
     if has_mask_for_broadcast(it) {
-        let message = "a mask stands where the broadcast address belongs, and becomes that";
-        let cure = "end after the interface: the mask bits say it already, and the broadcast address follows from them";
+        let message = "a netmask in the place of the broadcast address is used as broadcast address";
+        let cure =
+            "end after the interface: the mask bits are enough, and the broadcast address follows from them";
         report.add(report.warning(message).word(word).cure(cure));
     }
     if names_the_network(it) {
@@ -521,8 +522,7 @@ fn twice(found: &HaresourcesGroups, report: &mut DiagReport) {
             Some(_) if matches!(group.resources.first(), Some(Resource { agent: Agent::Address(_), .. })) => {
             }
             Some((_, earlier)) => {
-                let message =
-                    format!("the group {} is there already, in line {}", shown(&group.key), earlier.line);
+                let message = format!("the group {} is already in line {}", shown(&group.key), earlier.line);
                 let cure = "begin one of the lines with another resource: the first names the group";
                 report.add(report.error(message).at(place).offending(&group.key).cure(cure));
             }
@@ -539,14 +539,14 @@ fn same_resource(
     if let Agent::Address(it) = &resource.agent {
         let is_same = |other: &Resource| matches!(&other.agent, Agent::Address(other) if other.ip == it.ip);
         let (_, place) = earlier.iter().find(|(other, _)| is_same(other))?;
-        let message = format!("the address {} is there already, in line {}", it.ip, place.line);
+        let message = format!("the address {} is already in line {}", it.ip, place.line);
         return Some(report.error(message).cure("leave one: an address belongs to one group"));
     }
     let name =
         |resource: &Resource| resource.script.strip_suffix(UNIT).unwrap_or(&resource.script).to_string();
     let is_same = |other: &Resource| name(other) == name(resource) && other.args == resource.args;
     let (_, place) = earlier.iter().find(|(other, _)| is_same(other))?;
-    let message = format!("{} is there already, in line {}", shown(&resource.text), place.line);
+    let message = format!("{} is already in line {}", shown(&resource.text), place.line);
     Some(report.warning(message).cure("on one node both are one thing: stopping the one stops the other"))
 }
 
@@ -694,7 +694,7 @@ mod tests {
             ),
             (
                 "IPaddr::10.0.0.1/40",
-                "`40` is no number of mask bits (write 1 to 32; an interface or a broadcast address stands after the \
+                "`40` is not a number of mask bits (write 1 to 32; an interface or a broadcast address stands after the \
                  mask bits)",
             ),
             ("IPv6addr::10.0.0.1", "IPv6addr takes IPv6 addresses (write `IPaddr::10.0.0.1`)"),
@@ -721,9 +721,9 @@ mod tests {
                 "ocf:heartbeat:apache::a-b=1",
                 "`a-b` cannot be the name of a parameter (letters, digits and `_` make one)",
             ),
-            ("ocf:heartbeat:apache::a=1::a=2", "the parameter `a` is there twice (leave one)"),
-            ("Delay::5s", "`s` is no unit of time here (seconds have none: write `5`)"),
-            ("Filesystem::/dev/sda1::mnt", "`mnt` is no directory to mount on (write an absolute path)"),
+            ("ocf:heartbeat:apache::a=1::a=2", "the parameter `a` appears twice (leave one)"),
+            ("Delay::5s", "`s` is not a unit of time here (seconds have none: write `5`)"),
+            ("Filesystem::/dev/sda1::mnt", "`mnt` is not a directory to mount on (write an absolute path)"),
             (
                 "Filesystem::/dev/sda1",
                 "this is not of the form `Filesystem::DEVICE::DIRECTORY::TYPE::OPTIONS` (write \
@@ -774,28 +774,28 @@ mod tests {
         let text = include_bytes!("../../tests/cases/16-near-misses-without-advice/haresources");
         let (_, diags) = parsed_for(&["web1", "web2"], text);
         let expected = [
-            "1:6: error: `IPAddr` is no script that takes an address (is `IPaddr::192.0.2.1/24/eth0` meant?)",
-            "2:6: error: `Ipaddr` is no script that takes an address (is `IPaddr::192.0.2.2/24/eth0` meant?)",
-            "3:6: error: behind `IPaddr` stands one colon (write `IPaddr::192.0.2.3/24/eth0`)",
+            "1:6: error: `IPAddr` is not a script that takes an address (did you mean `IPaddr::192.0.2.1/24/eth0`?)",
+            "2:6: error: `Ipaddr` is not a script that takes an address (did you mean `IPaddr::192.0.2.2/24/eth0`?)",
+            "3:6: error: there is only one colon after `IPaddr` (write `IPaddr::192.0.2.3/24/eth0`)",
             "4:6: error: `192.0.2.4/24/eth0drbddisk::r0` is an address and a script (a blank is missing: write \
              `192.0.2.4/24/eth0 drbddisk::r0`)",
-            "5:1: error: `web1192.0.2.5` is no node of this cluster; ha.cf has web1, web2 (a blank is missing behind `web1`: \
-             write `web1 192.0.2.5`)",
-            "6:6: error: `IPAddr2` is no script that takes an address (is `IPaddr2::192.0.2.6/24/eth0` meant?)",
-            "7:6: warning: a mask stands where the broadcast address belongs, and becomes that (end after the interface: the mask \
-             bits say it already, and the broadcast address follows from them)",
+            "5:1: error: `web1192.0.2.5` is not a node of this cluster; ha.cf has web1, web2 (a blank is missing \
+             after `web1`: write `web1 192.0.2.5`)",
+            "6:6: error: `IPAddr2` is not a script that takes an address (did you mean `IPaddr2::192.0.2.6/24/eth0`?)",
+            "7:6: warning: a netmask in the place of the broadcast address is used as broadcast address \
+             (end after the interface: the mask bits are enough, and the broadcast address follows from them)",
         ];
         assert_eq!(diags, expected.map(|text| format!("haresources:{text}")));
         for (line, text) in [
             (
                 "web1\u{a0}192.0.2.1 httpd",
-                "1:1: error: there is a character that looks like a blank and is none (U+00A0), as web pages and text processors \
-                 have it (retype the blanks of this line)",
+                "1:1: error: a character looks like a blank but is not one (U+00A0), as in text from web pages and \
+                 word processors (retype the blanks of this line)",
             ),
             (
                 "web1 10.0.0.1 \\ \n  httpd",
-                "1:15: error: the backslash is not the end of the line, and joins nothing (take away what stands behind it, also \
-                 blanks)",
+                "1:15: error: the backslash is not at the end of the line, so it joins nothing (remove everything \
+                 after it, blanks too)",
             ),
         ] {
             let (_, diags) = parsed_for(&["web1", "web2"], line.as_bytes());
@@ -813,9 +813,9 @@ mod tests {
         assert_eq!(
             diags,
             [
-                "haresources:1:1: error: `clustnode1.example.org` is no node of this cluster; ha.cf has clustnode1, \
+                "haresources:1:1: error: `clustnode1.example.org` is not a node of this cluster; ha.cf has clustnode1, \
                  clustnode2 (write `clustnode1`: the line begins with the preferred node, named as in ha.cf)",
-                "haresources:2:1: error: `clustnode3` is no node of this cluster; ha.cf has clustnode1, clustnode2 \
+                "haresources:2:1: error: `clustnode3` is not a node of this cluster; ha.cf has clustnode1, clustnode2 \
                  (begin the line with the preferred node, named as in ha.cf; end the line before with `\\` if this is \
                  its continuation)",
                 "haresources:3:1: error: the line names a node and no resource (write the resources after the node: \
@@ -833,13 +833,13 @@ mod tests {
         assert_eq!(
             diags,
             [
-                "haresources:2:12: warning: httpd is there already, in line 1 (on one node both are one thing: \
+                "haresources:2:12: warning: httpd is already in line 1 (on one node both are one thing: \
                  stopping the one stops the other)",
-                "haresources:3:12: error: the group httpd is there already, in line 2 (begin one of the lines with \
+                "haresources:3:12: error: the group httpd is already in line 2 (begin one of the lines with \
                  another resource: the first names the group)",
-                "haresources:4:12: error: the address 10.0.0.1 is there already, in line 1 (leave one: an address \
+                "haresources:4:12: error: the address 10.0.0.1 is already in line 1 (leave one: an address \
                  belongs to one group)",
-                "haresources:5:12: error: the address 10.0.0.1 is there already, in line 1 (leave one: an address \
+                "haresources:5:12: error: the address 10.0.0.1 is already in line 1 (leave one: an address \
                  belongs to one group)",
             ]
         );

@@ -44,7 +44,7 @@ pub struct Imported {
 #[must_use]
 pub fn import(plan: &R1Plan, own: &[OwnAddress]) -> Imported {
     let mut page = Page { text: String::new(), open: Vec::new(), changes: Vec::new() };
-    page.line("# Made from ha.cf and haresources. `CHANGED` marks what means something else than before.");
+    page.line("# Made from ha.cf and haresources. `CHANGED` marks changes of meaning.");
     page.line(format!("cluster = {}", quoted(&name(&plan.cluster, &[]))));
     page.pace(plan);
     page.blank();
@@ -271,7 +271,7 @@ impl Page {
             self.changed("there is no ipfail: a node that loses its outer network keeps its groups");
         }
         if let Some(fencing) = &plan.fencing {
-            self.changed(format!("{} resets nobody: there is no guard `fence` yet", fencing.device));
+            self.changed(format!("{} resets no node: there is no guard `fence` yet", fencing.device));
         }
         for client in &plan.clients {
             let program = client.command.first().map(String::as_str).unwrap_or_default();

@@ -119,7 +119,7 @@ pub(super) fn is_pasted_blank(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Bytes as a word; see [`Line::word`].
+/// Bytes as a word; see [`FileLine::word`].
 pub(super) fn word(bytes: &[u8], place: FilePlace, report: &DiagReport) -> Result<FileWord, Diag> {
     match core::str::from_utf8(bytes) {
         Ok(text) if text.starts_with('\u{feff}') => {
@@ -130,8 +130,8 @@ pub(super) fn word(bytes: &[u8], place: FilePlace, report: &DiagReport) -> Resul
         Ok(text) if text.chars().any(is_pasted_blank) => {
             let found = text.chars().find(|c| is_pasted_blank(*c)).map_or(0, u32::from);
             let message = format!(
-                "there is a character that looks like a blank and is none (U+{found:04X}), as web pages and text processors \
-                 have it"
+                "a character looks like a blank but is not one (U+{found:04X}), as in text from web pages and word \
+                 processors"
             );
             let mut diag = report.error(message);
             diag.text = format!("{}", Escaped(bytes));

@@ -29,12 +29,12 @@ pub fn read(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
         };
         let place = line.place(part.clone());
         let Some(secret) = hex_key(&line.bytes[part.clone()]) else {
-            let diag = report.error("this is no key of 64 hex digits").at(&place);
+            let diag = report.error("this is not a key of 64 hex digits").at(&place);
             report.add(diag.cure("make one with `locum keygen`, and copy the file to all nodes"));
             continue;
         };
         if keys.iter().any(|earlier| earlier.secret == secret) {
-            let diag = report.error("this key is there already").at(&place);
+            let diag = report.error("this key appears twice").at(&place);
             report.add(diag.cure("remove this line"));
             continue;
         }
@@ -112,10 +112,10 @@ mod tests {
         let short = &A[1..];
         for (text, message) in [
             (String::new(), "locum.key: error: there is no key"),
-            (format!("{short}\n"), "locum.key:1:1: error: this is no key"),
-            (format!("{A}\n{short}g\n"), "locum.key:2:1: error: this is no key"),
+            (format!("{short}\n"), "locum.key:1:1: error: this is not a key of 64 hex digits"),
+            (format!("{A}\n{short}g\n"), "locum.key:2:1: error: this is not a key of 64 hex digits"),
             (format!("{A} {B}\n"), "locum.key:1:1: error: there is more than one word"),
-            (format!("{A}\n{}\n", A.to_lowercase()), "locum.key:2:1: error: this key is there already"),
+            (format!("{A}\n{}\n", A.to_lowercase()), "locum.key:2:1: error: this key appears twice"),
             (
                 format!("{A}\n{B}\n{}\n", A.replace('0', "1")),
                 "locum.key:3:1: error: there are more than two keys",

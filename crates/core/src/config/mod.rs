@@ -1,4 +1,4 @@
-//! Reads the three files of `/etc/ha.d`: text in, a checked [`Plan`] and [`Keys`] out, and a [`Diag`] for each error
+//! Reads the three files of `/etc/ha.d`: text in, a checked [`R1Plan`] and [`Keys`] out, and a [`Diag`] for each error
 //! and remark. Reading goes on after an error, so that all errors are reported at once.
 //!
 //! There are two stages: first each file's lines *as written*, with their places ([`directives`] has the rows); then

@@ -27,13 +27,13 @@ pub(super) fn time(text: &str) -> Result<Duration, (String, Option<String>)> {
         unit if unit.eq_ignore_ascii_case("us") || unit.eq_ignore_ascii_case("usec") => 1_000,
         unit if unit.eq_ignore_ascii_case("s") => {
             return Err((
-                "`s` is no unit of time here".into(),
+                "`s` is not a unit of time here".into(),
                 Some(format!("seconds have none: write `{number}`")),
             ));
         }
         _ => {
             return Err((
-                "this is no unit of time".into(),
+                "this is not a unit of time".into(),
                 Some("known are none (seconds), `ms` and `us`".into()),
             ));
         }
@@ -73,7 +73,7 @@ pub(super) fn united_time(text: &str) -> Result<Duration, (String, Option<String
     }
     let unit = unit.trim();
     let Some((_, size)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
-        let message = if unit.is_empty() { "the unit is missing" } else { "this is no unit of time" };
+        let message = if unit.is_empty() { "the unit is missing" } else { "this is not a unit of time" };
         let meant = match unit {
             "m" | "mins" | "minute" | "minutes" => "min",
             "msec" => "ms",
@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn other_times_are_refused_with_a_cure() {
         for (text, message, cure) in [
-            ("10s", "`s` is no unit of time here", Some("seconds have none: write `10`")),
-            ("10m", "this is no unit of time", Some("known are none (seconds), `ms` and `us`")),
+            ("10s", "`s` is not a unit of time here", Some("seconds have none: write `10`")),
+            ("10m", "this is not a unit of time", Some("known are none (seconds), `ms` and `us`")),
             ("ten", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
             ("-1", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
             ("1.2.3", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
@@ -201,8 +201,8 @@ mod tests {
     fn times_without_a_known_unit_are_refused_with_a_cure() {
         for (text, message) in [
             ("10", "the unit is missing"),
-            ("10m", "this is no unit of time"),
-            ("10S", "this is no unit of time"),
+            ("10m", "this is not a unit of time"),
+            ("10S", "this is not a unit of time"),
             ("s", "this is not a time"),
             ("", "this is not a time"),
             ("-1s", "this is not a time"),

@@ -187,7 +187,7 @@ impl fmt::Display for KeyLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum StampFault {
     /// The token has the length of no known method.
-    #[error("a token of no known method")]
+    #[error("a token of an unknown method")]
     Form,
     /// The number is not in our `authkeys`.
     #[error("key number {} unknown: the frame is signed with {theirs}, this node signs with {ours}", theirs.number)]
@@ -202,7 +202,7 @@ pub enum StampFault {
     #[error("the frame is damaged: its crc is wrong")]
     Damaged,
     /// Number and method are those of our signing key, but the token is not.
-    #[error("same method, other key: number {theirs} is not the same on both nodes, or the frame is damaged")]
+    #[error("same method, other key: key number {theirs} differs between the nodes, or the frame is damaged")]
     OtherKey { theirs: KeyLabel },
 }
 
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(damaged.unwrap_err().to_string(), "the frame is damaged: its crc is wrong");
         assert_eq!(
             fault(vec![sha1()], key(1, AuthMethod::Sha1, "b")),
-            "same method, other key: number 1 (sha1) is not the same on both nodes, or the frame is damaged"
+            "same method, other key: key number 1 (sha1) differs between the nodes, or the frame is damaged"
         );
     }
 

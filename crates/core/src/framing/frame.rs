@@ -193,7 +193,7 @@ pub enum FrameRefusal {
     #[error("longer than {FRAME_BYTES_MAX} bytes")]
     TooLong,
     /// It begins like neither framing.
-    #[error("no frame")]
+    #[error("not a frame")]
     NoFrame,
     /// It begins like a frame, but the closing line or what must follow it is missing: cut off, or damaged.
     #[error("a frame without an end")]
@@ -205,16 +205,16 @@ pub enum FrameRefusal {
     #[error(transparent)]
     Stamp(#[from] StampFault),
     /// A field's length does not fit the frame.
-    #[error("a field does not end where it says")]
+    #[error("a field whose length does not fit the frame")]
     FieldBounds,
     /// A type digit that is not known.
     #[error("a field of an unknown type")]
     FieldKind,
     /// A field's name is empty, too long or has strange letters.
-    #[error("a field with a strange name")]
+    #[error("a field with an invalid name")]
     FieldName,
     /// A field's value cannot stand in its framing.
-    #[error("a field with a value that is not in the form of its type")]
+    #[error("a field whose value does not have the form of its type")]
     FieldValue,
     /// More fields than [`FIELDS_MAX`].
     #[error("more than {FIELDS_MAX} fields")]
@@ -223,13 +223,13 @@ pub enum FrameRefusal {
     #[error("no message type")]
     NoType,
     /// The originator `src` is missing.
-    #[error("no originator")]
+    #[error("no originator (`src`)")]
     NoSource,
     /// `src` or `dest` is too long or has letters that no node name has.
-    #[error("a node name that cannot be one")]
+    #[error("an invalid node name")]
     NodeName,
     /// No time `ts`, or one that is zero or malformed.
-    #[error("no time")]
+    #[error("no valid time (`ts`)")]
     NoTime,
 }
 

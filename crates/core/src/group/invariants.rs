@@ -33,7 +33,7 @@ impl Groups {
         assert!(steps <= 1, "{key}: two of its steps at once");
         let waits = state.pause.is_some() || state.waits || state.postponed.is_some();
         match phase {
-            GroupPhase::Stopped | GroupPhase::Running | GroupPhase::Stuck(_) => {
+            GroupPhase::Stopped | GroupPhase::Running | GroupPhase::StopFailed(_) => {
                 assert!(steps == 0, "{key}: {phase:?}, and something of it is being started or stopped");
             }
             GroupPhase::Starting(step) | GroupPhase::Stopping(step) => {
@@ -49,7 +49,7 @@ impl Groups {
                 assert!(state.begun.iter().all(|begun| *begun), "{key}: runs, and not all of it was started");
                 assert!(state.unstopped.is_none(), "{key}: runs, and something of it could not be stopped");
             }
-            GroupPhase::Stuck(member) => {
+            GroupPhase::StopFailed(member) => {
                 assert!(member < members, "{key}: a member it does not have cannot be stopped");
                 assert!(
                     !state.wanted || state.pause.is_some() || state.frozen,

@@ -80,7 +80,7 @@ impl Groups {
         let Some((ticket, &(resource, ..))) = step else { return };
         out.push_back(Action::Abandon(ticket));
         let text = format!(
-            "{} has not started yet, and nobody wants it any more: ended",
+            "{} has not started yet and is not wanted any more: its start was ended",
             self.member(resource).text
         );
         self.note(group, Level::Warning, text, out);
@@ -103,7 +103,7 @@ impl Groups {
             state.attempts = Attempts { begun, runs, ..Attempts::default() };
             match (state.phase, state.frozen) {
                 _ if state.pause.is_none() => continue,
-                (GroupPhase::Stopped | GroupPhase::Stuck(_), false) => {
+                (GroupPhase::Stopped | GroupPhase::StopFailed(_), false) => {
                     state.pause = None;
                     self.pursue(group, out);
                 }
@@ -119,7 +119,7 @@ impl Groups {
     pub fn paused(&self, group: GroupIndex) -> Option<Instant> {
         let state = &self.states[group.0];
         let is_attempt =
-            matches!(state.phase, GroupPhase::Stopped | GroupPhase::Starting(_) | GroupPhase::Stuck(_));
+            matches!(state.phase, GroupPhase::Stopped | GroupPhase::Starting(_) | GroupPhase::StopFailed(_));
         state.pause.filter(|_| is_attempt)
     }
 }

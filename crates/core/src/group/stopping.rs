@@ -78,7 +78,7 @@ impl Groups {
             }
             (Operation::Status, Outcome::Stopped) => {
                 let name = &self.member(resource).text;
-                let text = format!("{name} says that it does not run, but its stop fails; going on");
+                let text = format!("{name} does not run, although its stop failed; going on");
                 self.note(group, Level::Error, text, out);
                 self.member_stopped(group, step, out);
             }
@@ -141,10 +141,10 @@ impl Groups {
         }
         state.wanted = false;
         state.floor = None;
-        state.phase = GroupPhase::Stuck(step);
+        state.phase = GroupPhase::StopFailed(step);
         state.attempts.failed(self.now);
         let name = &self.member(resource).text;
-        let text = format!("{name} cannot be stopped ({outcome}): a person is needed");
+        let text = format!("{name} cannot be stopped ({outcome}): stop-failed, a person is needed");
         self.note(group, Level::Critical, text, out);
         self.events.push_back(GroupEvent::StopFailed(group));
     }

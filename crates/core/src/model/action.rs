@@ -79,7 +79,7 @@ pub enum Action {
     /// Write this to the ledger's file and sync it. Always answered, once and in order, by
     /// [`crate::model::event::Event::Written`]. Only one write is under way at a time.
     Write(DurableState),
-    /// Reset a node with the device of [`crate::r1::plan::Plan::fencing`], so that it surely holds nothing any more.
+    /// Reset a node with the device of [`crate::r1::plan::R1Plan::fencing`], so that it surely holds nothing any more.
     /// Always answered, exactly once and in a bounded time, by [`crate::model::event::Event::Fenced`] with the same
     /// ticket.
     Fence { ticket: Ticket, node: NodeIndex },
@@ -105,7 +105,7 @@ pub enum Action {
         /// partition.
         restart: Option<Duration>,
         /// The groups that keep running. The next run of the daemon is told of them
-        /// ([`crate::r1::director::Identity::keeps`]).
+        /// ([`crate::r1::director::R1Identity::keeps`]).
         keeps: Option<Holding>,
     },
 }

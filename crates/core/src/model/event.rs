@@ -12,7 +12,7 @@ use super::{
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The time returned by [`crate::r1::director::Director::deadline`] has been reached.
+    /// The time returned by [`crate::r1::director::R1Director::deadline`] has been reached.
     Tick,
     /// Bytes came in on a link. Not yet authenticated, of any length and content.
     Frame {

@@ -114,7 +114,7 @@ pub enum KeysFault {
     #[error("key number {number} is too high: 0 to {max}", max = KEY_NUMBERS - 1)]
     NumberTooHigh { number: u8 },
     /// Two keys with one number.
-    #[error("key number {number} is there twice")]
+    #[error("key number {number} is used twice")]
     Twice { number: u8 },
     /// A method that needs a secret has none.
     #[error("key number {number}: method {method} needs a key")]
@@ -123,6 +123,6 @@ pub enum KeysFault {
     #[error("key number {number}: method crc takes no key")]
     SecretForbidden { number: u8 },
     /// `auth N` names no key.
-    #[error("auth {number}: there is no key with this number")]
+    #[error("auth {number}: no key has this number")]
     SigningUnknown { number: u8 },
 }

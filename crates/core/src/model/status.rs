@@ -18,7 +18,7 @@ pub struct Waiting {
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "waits for a node that can take it: {}", self.why)?;
+        write!(f, "waits until a node can take it: {}", self.why)?;
         match (self.waited, self.at_most) {
             (Some(waited), Some(at_most)) => write!(f, " ({waited:.0} s of {at_most:.0})"),
             (Some(waited), None) => write!(f, " (for {waited:.0} s)"),
@@ -39,7 +39,7 @@ pub struct Frames {
     pub own: u64,
     /// Answers of ping nodes.
     pub echoes: u64,
-    /// Refused, by reason: the names of [`crate::framing::frame::Refusal::name`], and `unknown-node`, `our-name`, `number`,
+    /// Refused, by reason: the names of [`crate::framing::frame::FrameRefusal::name`], and `unknown-node`, `our-name`, `number`,
     /// `generation`, `replayed`, `before-status` for authentic ones.
     pub refused: BTreeMap<Cow<'static, str>, u64>,
     /// Known already: received over another link, or sent again.

@@ -77,15 +77,15 @@ mod tests {
     #[test]
     fn each_key_is_due_at_its_last_moment_only() {
         let at = Instant::from_millis;
-        let due = |agenda: &TimerQueue<_>, millis| agenda.due(at(millis)).collect::<Vec<_>>();
-        let mut agenda = TimerQueue::new();
-        agenda.set('a', Some(at(5)));
-        agenda.set('b', Some(at(3)));
-        agenda.set('a', Some(at(1)));
-        assert_eq!((agenda.first(), due(&agenda, 2)), (Some(at(1)), alloc::vec!['a']));
-        assert_eq!(due(&agenda, 3), ['a', 'b']);
-        agenda.set('a', None);
-        assert_eq!((agenda.first(), due(&agenda, 2)), (Some(at(3)), alloc::vec![]));
+        let due = |timers: &TimerQueue<_>, millis| timers.due(at(millis)).collect::<Vec<_>>();
+        let mut timers = TimerQueue::new();
+        timers.set('a', Some(at(5)));
+        timers.set('b', Some(at(3)));
+        timers.set('a', Some(at(1)));
+        assert_eq!((timers.first(), due(&timers, 2)), (Some(at(1)), alloc::vec!['a']));
+        assert_eq!(due(&timers, 3), ['a', 'b']);
+        timers.set('a', None);
+        assert_eq!((timers.first(), due(&timers, 2)), (Some(at(3)), alloc::vec![]));
     }
 
     proptest! {
@@ -95,23 +95,23 @@ mod tests {
             changes in vec((0_usize..8, prop::option::of(0_u64..20)), 0..60),
             now in 0_u64..20,
         ) {
-            let mut agenda = TimerQueue::new();
+            let mut timers = TimerQueue::new();
             let mut list = [None; 8];
             for (key, at) in changes {
                 list[key] = at;
-                agenda.set(key, at);
+                timers.set(key, at);
             }
-            prop_assert_eq!(agenda.first(), list.iter().flatten().min().copied());
+            prop_assert_eq!(timers.first(), list.iter().flatten().min().copied());
             let mut wanted: Vec<_> = (0..8).filter_map(|key| Some((list[key]?, key))).collect();
             wanted.retain(|(at, _)| *at <= now);
             wanted.sort_unstable();
             let wanted: Vec<_> = wanted.into_iter().map(|(_, key)| key).collect();
-            prop_assert_eq!(agenda.due(now).collect::<Vec<_>>(), wanted.clone());
+            prop_assert_eq!(timers.due(now).collect::<Vec<_>>(), wanted.clone());
             for key in wanted {
-                prop_assert_eq!(agenda.take_due(now), Some(key));
+                prop_assert_eq!(timers.take_due(now), Some(key));
             }
-            prop_assert_eq!(agenda.take_due(now), None);
-            prop_assert!(agenda.first().is_none_or(|at| at > now));
+            prop_assert_eq!(timers.take_due(now), None);
+            prop_assert!(timers.first().is_none_or(|at| at > now));
         }
     }
 }

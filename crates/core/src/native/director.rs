@@ -1,13 +1,13 @@
 //! The director of a native member: frames and events go in, frames and other actions come out. It is driven as
-//! [`crate::r1::director::Director`] is: feed one event with [`Director::handle`], then perform everything that
-//! [`Director::poll`] gives, oldest first, before the next event. Wake it with [`Event::Tick`] no later than
-//! [`Director::deadline`].
+//! [`crate::r1::director::R1Director`] is: feed one event with [`NativeDirector::handle`], then perform everything that
+//! [`NativeDirector::poll`] gives, oldest first, before the next event. Wake it with [`Event::Tick`] no later than
+//! [`NativeDirector::deadline`].
 //!
 //! ```text
 //!  frame ─► wire: key, cluster, sender, number ─► links ─► versions ─► node ─► messages ─► wire ─► a frame for each link
 //! ```
 //!
-//! [`Node`] decides about groups. The director adds what concerns frames: keys and their roll-over, refusals, which links
+//! [`NativeNode`] decides about groups. The director adds what concerns frames: keys and their roll-over, refusals, which links
 //! carry frames which way, and versions of the protocol. It also keeps what must be remembered against replays, and who
 //! asked for which pin.
 //!
@@ -195,8 +195,8 @@ impl NativeDirector {
             Event::Done { ticket, outcome } => self.tell_node(node::NodeEvent::Done { ticket, outcome }),
             Event::Written { ok } => {
                 if !ok {
-                    let text = "the ledger could not be written: this member grants nothing and claims nothing new until \
-                                it is started again; see to the disk of the state directory";
+                    let text = "the ledger could not be written: this member grants nothing and claims nothing new; \
+                                check the disk of the state directory, then restart locum";
                     self.note(Level::Critical, text.to_string());
                 }
                 self.tell_node(node::NodeEvent::Written { ok });
@@ -305,18 +305,21 @@ impl NativeDirector {
                 Err(answer) => answer,
             },
             Order::Standby(_) | Order::Takeover(_) => refused(
-                "this cluster has locum.toml, and no sets: use `locum move`, `locum standby`, `locum online`",
+                "this cluster uses locum.toml and has no local and foreign sets: use `locum move`, `locum standby` \
+                 or `locum online`",
             ),
-            Order::Reload => {
-                refused("a native member is not renewed: stop it and start it; others go on meanwhile")
-            }
+            Order::Reload => refused(
+                "a native member cannot reload its configuration in place: restart it (`systemctl restart locum`); \
+                 the other members go on meanwhile",
+            ),
         };
         self.out.push_back(Action::Reply { order: id, answer });
     }
 
     /// Refuses an order that this member cannot carry out.
     fn check(&self, order: NativeOrder) -> Result<(), Answer> {
-        let unknown = |what: &str| Err(Answer::Refused(format!("this member's file has no such {what}")));
+        let unknown =
+            |what: &str| Err(Answer::Refused(format!("locum.toml of this member has no such {what}")));
         let of = match order {
             NativeOrder::Move(group, _) | NativeOrder::Freeze(group, _) => Some(group),
             _ => None,

@@ -14,7 +14,7 @@
 //! sha256 …
 //! ```
 //!
-//! Times are nanoseconds; `set` is the digest of the voters ([`super::plan::Plan::voter_set`]). A claim is: the group,
+//! Times are nanoseconds; `set` is the digest of the voters ([`super::plan::NativePlan::voter_set`]). A claim is: the group,
 //! `held` or `released`, the ballot, the owner's generation, the version, `durable` or `plain`, and its `unproved`: member,
 //! generation and ballot each. Without an accepted claim the line ends after `held` or `released`. Members stand with their
 //! names, so that a changed configuration cannot turn a claim into another member's. The checksum in the last line covers all
@@ -41,7 +41,8 @@ use crate::model::{
 /// The first line of a ledger's file, with the version of the format.
 const TITLE: &str = "locum-ledger 1";
 /// The log's text for the first start of a member.
-const FIRST: &str = "there is no ledger yet: a new cluster makes it when all its voters are there; else it is copied from them";
+const FIRST: &str = "there is no ledger yet: a new cluster makes one when all its voters have started; otherwise it \
+                     is copied from them";
 /// The beginning of the last line; the checksum follows.
 const SUM: &str = "sha256 ";
 
@@ -64,13 +65,13 @@ pub struct LedgerContent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerFault {
     /// The checksum is wrong or missing: a write was cut short, or the file is damaged.
-    #[error("it is not whole")]
+    #[error("it is incomplete or damaged")]
     Torn,
     /// The checksum is right, but the content is not in this version's format.
-    #[error("it is not in the form of this version")]
+    #[error("it is not in this version's format")]
     Form,
     /// It names a member that the configuration does not have; the name as it stands there, escaped.
-    #[error("it speaks of the member `{0}`, which the configuration does not have")]
+    #[error("it names the member `{0}`, which the configuration does not have")]
     Member(String),
 }
 
@@ -225,7 +226,10 @@ pub fn recover(
         generation: lived.unwrap_or(0),
         sequence,
         next: 0,
-        note: Some((level, text + ": this member grants nothing before it has copied from the others")),
+        note: Some((
+            level,
+            text + ": this member grants nothing before it has copied the ledger from the others",
+        )),
     };
     let Some((place, content)) = newest else {
         return match (is_missing, lived) {
@@ -234,7 +238,7 @@ pub fn recover(
                 ..blank(Level::Info, String::new(), 1)
             },
             (true, Some(_)) => {
-                blank(Level::Warning, "the ledger of this member's earlier lives is gone".into(), 1)
+                blank(Level::Warning, "the ledger of this member's earlier runs is gone".into(), 1)
             }
             (false, _) => blank(Level::Error, format!("the ledger cannot be used: {}", faults.join("; ")), 1),
         };
@@ -246,7 +250,7 @@ pub fn recover(
     }
     if lived.is_some_and(|lived| content.generation < lived) {
         let text = format!(
-            "the ledger is of generation {}, and this member has lived generation {} since: it is an old copy",
+            "the ledger is of generation {}, but this member has run as generation {} since: it is an old copy",
             content.generation,
             lived.unwrap_or_default()
         );
@@ -254,7 +258,7 @@ pub fn recover(
     }
     let torn = faults.first().map(|why| {
         let text =
-            format!("one file of the ledger is not used: {why}; the other one is what was there before");
+            format!("one file of the ledger is not used: {why}; the other one, of the write before, is used");
         (Level::Warning, text)
     });
     RecoveredLedger {
@@ -359,9 +363,9 @@ mod tests {
         };
         assert_eq!(said(look([None, None], None)).0, Level::Info);
         let (level, text) = said(look([None, None], Some(3)));
-        assert!(level == Level::Warning && text.contains("earlier lives is gone"), "{text}");
+        assert!(level == Level::Warning && text.contains("earlier runs is gone"), "{text}");
         let (level, text) = said(look([Some(b"junk"), None], None));
-        assert!(level == Level::Error && text.contains("not whole"), "{text}");
+        assert!(level == Level::Error && text.contains("incomplete or damaged"), "{text}");
         let (_, text) = said(recover([good, None], "other", "web1", &members(), None));
         assert!(text.contains("that of web1 in cluster shop: this member grants nothing"), "{text}");
         let (_, text) = said(recover([good, None], "shop", "web2", &members(), None));

@@ -14,7 +14,7 @@ use crate::{
 pub enum NativeMessage {
     /// The periodic status of a member, to all.
     Beat(NativeBeat),
-    /// A message about claims; never the claims' part of a beat, which goes inside [`Beat`].
+    /// A message about claims; never the claims' part of a beat, which goes inside [`NativeBeat`].
     Claims(claims::ClaimMessage),
     /// A person wants this group, which the receiver owns, to move to another node.
     AskMove {
@@ -33,7 +33,7 @@ pub enum NativeMessage {
     },
     /// Asks for the lines of the receiver's canonical settings, because its digest differs from the sender's.
     AskSettings,
-    /// The lines of the sender's canonical settings, see [`super::meaning`].
+    /// The lines of the sender's canonical settings, see [`super::canonical`].
     Settings(Vec<String>),
     /// The sender's gossip state, or some entries of it. Only nodes send it.
     Gossip(Vec<GossipEntry>),
@@ -55,7 +55,7 @@ pub struct NativeBeat {
     /// The sender could not claim a group now. It has just started, no majority hears it, its links are not tested, or
     /// it does not know yet what others know.
     pub waits: bool,
-    /// The lists of groups; `None`: they are too long for a beat and follow in [`Word::Lists`].
+    /// The lists of groups; `None`: they are too long for a beat and follow in [`NativeMessage::Lists`].
     pub lists: Option<GroupLists>,
 }
 

@@ -2,11 +2,11 @@
 //!
 //! * [`plan`]: that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
 //! * [`timing`]: every time, derived from the one number that the file gives;
-//! * [`meaning`]: the canonical settings of a plan, as short lines that nodes compare;
-//! * [`node`]: composes claims, ownership and groups, and decides; [`word`] has the messages that it sends and takes;
+//! * [`canonical`]: the canonical settings of a plan, as short lines that nodes compare;
+//! * [`node`]: composes claims, ownership and groups, and decides; [`message`] has the messages that it sends and takes;
 //! * [`ownership`]: which groups this node should claim, keep or hand over; [`placement`] ranks the nodes for it;
 //! * [`wire`]: writes messages as frames and reads frames;
-//! * [`board`]: the gossip state: pins and moves by failure, which happen at one node and which every node must know;
+//! * [`gossip`]: the gossip state: pins and moves by failure, which happen at one node and which every node must know;
 //! * [`director`]: joins node and wire, and looks after links and keys; a driver feeds it;
 //! * [`ledger`]: writes and reads what a member must remember over a restart;
 //! * [`status`]: the values that `locum status` shows.

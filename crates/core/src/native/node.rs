@@ -1,10 +1,10 @@
 //! The decisions of one member of a native cluster, a node or a witness: an event goes in, actions come out, as with
 //! [`crate::r1::director`]. It composes [`crate::claims`] (who owns), [`super::ownership`] (who should own) and
-//! [`crate::group`] (start and stop). It sends and takes [`Word`]s; its driver turns them into authentic frames and
+//! [`crate::group`] (start and stop). It sends and takes [`NativeMessage`]s; its driver turns them into authentic frames and
 //! back.
 //!
-//! The driver's contract: feed one event with [`Node::handle`], then perform everything that [`Node::poll`] gives,
-//! oldest first, before the next event. Wake it with [`Event::Tick`] no later than [`Node::deadline`].
+//! The driver's contract: feed one event with [`NativeNode::handle`], then perform everything that [`NativeNode::poll`] gives,
+//! oldest first, before the next event. Wake it with [`NodeEvent::Tick`] no later than [`NativeNode::deadline`].
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -51,10 +51,10 @@ pub const MOVE_MAX: Duration = Duration::from_secs(600);
 /// Lines that never come, because they are longer than a list may be, must keep no service down.
 pub const FILES_WAIT: Duration = Duration::from_secs(10);
 
-/// An event for [`Node::handle`].
+/// An event for [`NativeNode::handle`].
 #[derive(Debug)]
 pub enum NodeEvent {
-    /// The time returned by [`Node::deadline`] has been reached.
+    /// The time returned by [`NativeNode::deadline`] has been reached.
     Tick,
     /// A message of another member: authentic, of this cluster, and new.
     Heard {
@@ -179,7 +179,7 @@ pub struct NativeNode {
     closing: BTreeSet<GroupIndex>,
     /// By group, the last claim that was announced.
     announced: Announced,
-    /// By group, our own ballots as [`Action::Expect`] last gave them.
+    /// By group, our own ballots as [`NodeAction::Expect`] last gave them.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     /// Announcements to be sent after the gates have their leases.
     announcements: Vec<NodeAction>,
@@ -269,8 +269,8 @@ impl NativeNode {
             plan,
         };
         if is_of_others {
-            let text = "other voters than in this machine's last life: it votes, and claims, when all of them have been \
-                        started with this file";
+            let text = "the voters differ from those of this machine's last run: it votes and claims when all of \
+                        them have been started with this file";
             node.note(Level::Warning, None, text.into());
         }
         node.tick();
@@ -316,7 +316,7 @@ impl NativeNode {
         self.out.pop_front()
     }
 
-    /// When to send [`Event::Tick`] at the latest.
+    /// When to send [`NodeEvent::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != self.me.index());
@@ -375,7 +375,7 @@ impl NativeNode {
             return;
         }
         let text = format!(
-            "this node did not run for {:.1} s; silence of others in that time is not held against them",
+            "this node did not run for {:.1} s; silence of other members in that time does not count",
             late.as_secs_f64()
         );
         self.note(Level::Warning, None, text);
@@ -431,8 +431,8 @@ impl NativeNode {
             let group = &self.plan.groups[resource.group.0];
             let address = &group.resources[resource.member].runs.text;
             let (level, text) = match trouble {
-                Some(why) => (Level::Warning, format!("{address} would reach nobody from here: {why}")),
-                None => (Level::Info, format!("{address} can be reached here again")),
+                Some(why) => (Level::Warning, format!("clients cannot reach {address} on this node: {why}")),
+                None => (Level::Info, format!("clients can reach {address} on this node again")),
             };
             self.note(level, Some(resource.group), text);
         }
@@ -515,11 +515,14 @@ impl NativeNode {
         let other = voters.iter().find(|voter| **voter != self.me).copied().unwrap_or(self.me);
         let name = self.name(other.index());
         let (level, text) = match (tell, self.hears(other)) {
-            (false, _) => (Level::Info, format!("{name} votes again: this node counts alone no longer")),
-            (true, true) => (Level::Warning, format!("{name} does not vote: this node counts alone")),
+            (false, _) => (Level::Info, format!("{name} votes again: this node leaves single-vote mode")),
+            (true, true) => {
+                (Level::Warning, format!("{name} does not vote: this node is in single-vote mode"))
+            }
             (true, false) => {
                 let text = format!(
-                    "{name} is silent: this node counts alone; if {name} lives, both run every group"
+                    "{name} is silent: this node is in single-vote mode; if {name} is alive, both nodes run every \
+                     group"
                 );
                 (Level::Warning, text)
             }
@@ -659,7 +662,7 @@ impl NativeNode {
             }
             if is_new {
                 let name = self.name(from.index());
-                let text = format!("{name} has another configuration; `locum status` shows in what");
+                let text = format!("{name} has another configuration; `locum status` shows the differences");
                 self.note(Level::Warning, None, text);
             }
         }
@@ -746,7 +749,7 @@ impl NativeNode {
                 let by = self.name(number.node.index());
                 let what = match (group, on) {
                     (Some(_), true) => "is frozen",
-                    (Some(_), false) => "is free again",
+                    (Some(_), false) => "is no longer frozen",
                     (None, true) => "maintenance begins",
                     (None, false) => "maintenance is over",
                 };
@@ -762,7 +765,7 @@ impl NativeNode {
                 let rule = self.plan.groups[index.0].hold_down;
                 if let Some(held) = self.gossip.held_down(self.now, group, &rule) {
                     let text = format!(
-                        "failures have moved it {} times within {} s: it is held down for {} s",
+                        "failures have moved it {} times within {} s: it is held for {} s",
                         rule.moves,
                         rule.within.as_secs(),
                         held.until.since(self.now).as_secs()
@@ -801,9 +804,11 @@ impl NativeNode {
                     staying = ownership.staying(view);
                 });
                 let answer = match self.staying_text(&staying) {
-                    None => done("everything that another node may run is handed over"),
+                    None => {
+                        done("this node is on standby: every group that another node may run is handed over")
+                    }
                     Some(said) => Answer::TimedOut(format!(
-                        "this node takes nothing any more, and gives these away as soon as another node can take them: {said}"
+                        "this node is on standby; these groups go as soon as another node can take them: {said}"
                     )),
                 };
                 self.answer(asker, answer);
@@ -811,7 +816,7 @@ impl NativeNode {
             NativeOrder::Online => {
                 self.change_ownership(|ownership, _| ownership.online());
                 self.groups.forgive(&mut self.hands);
-                self.answer(asker, done("this node takes part again"));
+                self.answer(asker, done("this node takes groups again"));
             }
             NativeOrder::Maintenance(on) => {
                 self.pin(None, on, user);
@@ -821,7 +826,10 @@ impl NativeNode {
             }
             NativeOrder::Freeze(group, on) => {
                 self.pin(Some(group), on, user);
-                self.answer(asker, done(if on { "the group is frozen" } else { "the group is free again" }));
+                self.answer(
+                    asker,
+                    done(if on { "the group is frozen" } else { "the group is no longer frozen" }),
+                );
             }
             NativeOrder::Leave => {
                 self.change_ownership(|ownership, _| ownership.leave(Some(asker)));
@@ -978,7 +986,8 @@ impl NativeNode {
             self.left = true;
             let clean = !(0..self.ids.len()).any(|group| self.groups.is_stop_failed(GroupIndex(group)));
             if !clean {
-                let text = "leaving although a resource cannot be stopped; what could not be released ends with its lease";
+                let text = "leaving although a resource cannot be stopped; claims that could not be released end \
+                            with their lease";
                 self.note(Level::Critical, None, text.into());
                 self.out.extend(self.hands.drain(..).map(NodeAction::Hands));
             }

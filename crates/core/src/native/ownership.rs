@@ -1,6 +1,6 @@
 //! Which groups this node should claim, keep, hand over or leave to others, in the native dialect. This module only keeps
 //! books, as [`crate::r1::ownership`] does for heartbeat's dialect: it is told what was granted and what has stopped, and
-//! answers with [`Step`]s. The voters decide who *may* own a group ([`crate::claims`]). Who *should* own it is decided here,
+//! answers with [`NativeStep`]s. The voters decide who *may* own a group ([`crate::claims`]). Who *should* own it is decided here,
 //! by the same function on every node ([`placement`]).
 //!
 //! ```text
@@ -246,7 +246,7 @@ struct Desk {
     gained: Instant,
 }
 
-/// The state from which [`Step`]s follow: what this node remembers of its groups and of people's requests.
+/// The state from which [`NativeStep`]s follow: what this node remembers of its groups and of people's requests.
 #[derive(Debug)]
 pub struct Ownership {
     desks: Vec<Desk>,
@@ -569,7 +569,7 @@ impl Ownership {
         if let Some(held) = view.held_down(group).filter(|_| owns && self.desks[group.0].giving.is_none()) {
             self.desks[group.0].retry_at = Some(view.now + HELD_DOWN_PAUSE);
             let text = format!(
-                "could not be run here, and failures have moved it too often: it is held down for {} s more and started \
+                "could not be run here; failures have moved it too often: it is held for {} s more and started \
                  again here in {} s",
                 held.until.since(view.now).as_secs(),
                 HELD_DOWN_PAUSE.as_secs()
@@ -665,7 +665,7 @@ impl Ownership {
         // The successor goes first. If it does not claim, this node is a candidate like any other.
         desk.not_before = view.now + view.plan.timing.lease;
         if let Some(order) = order {
-            let to = successor.map_or("nobody", |node| view.plan.nodes[node.0].name.as_str());
+            let to = successor.map_or("any node", |node| view.plan.nodes[node.0].name.as_str());
             let family = self.families[group.0].iter().map(|member| view.plan.groups[member.0].name.as_str());
             let names = family.collect::<Vec<_>>().join(", ");
             let verb = if self.families[group.0].len() > 1 { "are" } else { "is" };
@@ -815,7 +815,8 @@ impl Ownership {
             return None;
         }
         if view.runs(group) && !stays && self.is_better_connected(view, group) {
-            let text = "clients do not reach it safely on this node, and on another one they do";
+            let text =
+                "clients do not reach it reliably on this node, but do on another one: handing it over";
             self.note(Level::Warning, Some(group), text.into());
             self.give(view, group, None, None);
             return None;

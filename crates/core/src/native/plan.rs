@@ -39,7 +39,7 @@ pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// machine.
 pub const PORT: u16 = 6940;
 
-/// The index of a witness in [`Plan::witnesses`].
+/// The index of a witness in [`NativePlan::witnesses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WitnessIndex(pub usize);
 
@@ -150,7 +150,7 @@ impl NativePlan {
         self.voters.iter().fold(0, |set, &voter| set ^ MemberId::of(self.name(voter)).0)
     }
 
-    /// The time within which a group runs again after its owner's death; see [`Group::takeover_bound`].
+    /// The time within which a group runs again after its owner's death; see [`NativeGroup::takeover_bound`].
     ///
     /// # Panics
     /// If the index was not made from this plan.

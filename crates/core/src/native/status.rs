@@ -92,7 +92,7 @@ pub struct MemberStatus {
     /// The groups that could not be run there.
     pub unable: Vec<String>,
     /// The groups that clients could not reach there.
-    pub cut: Vec<String>,
+    pub unreachable: Vec<String>,
 }
 
 /// A setting that differs between two files.
@@ -167,7 +167,7 @@ pub struct NativeGroupStatus {
     pub owner: Option<String>,
     /// Why nobody owns it. Absent if it has an owner, and on a witness, which does not know.
     #[serde(default)]
-    pub unowned: Option<BlockedReason>,
+    pub blocked: Option<BlockedReason>,
     /// Another node's file gives a resource of the group to another group, so no node claims it. Absent otherwise.
     #[serde(default)]
     pub disputed: Option<Disputed>,
@@ -216,7 +216,7 @@ pub enum BlockedReason {
     /// The links are not tested yet.
     Links,
     /// The gossip state of other nodes is not known yet.
-    Boards,
+    Gossip,
     /// What the files of other nodes say is not known yet.
     Files,
     /// Another node's file gives a resource of the group's family to another group.
@@ -241,7 +241,7 @@ pub enum BlockedReason {
     /// This node is the best candidate. What still runs of the group here has to stop first.
     Stopping,
     /// This node is the best candidate, but something of the group cannot be stopped here.
-    Stuck,
+    StopFailed,
     /// This node is the best candidate and asks the voters.
     Claiming,
     /// This node is the best candidate and claims in a moment: for the first time, or again after the voters refused.
@@ -254,13 +254,13 @@ impl fmt::Display for BlockedReason {
             Self::Maintenance => f.write_str("maintenance: nothing is claimed"),
             Self::Frozen { group } => write!(f, "{group} is frozen"),
             Self::NoMajority => f.write_str("no majority of the voters hears this node"),
-            Self::NoMemory => f.write_str("this node's ledger is not there yet, or cannot be written"),
+            Self::NoMemory => f.write_str("this node has no ledger yet, or cannot write it"),
             Self::Links => f.write_str("the links of this node are not tested yet"),
-            Self::Boards => f.write_str("what other nodes know of pins and failures is not known here yet"),
-            Self::Files => f.write_str("in what the files of other nodes differ is not known here yet"),
+            Self::Gossip => f.write_str("the pins and failures that other nodes know are not known here yet"),
+            Self::Files => f.write_str("the differences of other nodes' files are not known here yet"),
             Self::Disputed(disputed) => disputed.fmt(f),
             Self::Follows { group } => {
-                write!(f, "it is for whoever owns {group}, with which it stays together")
+                write!(f, "it stays together with {group}, and is claimed by the owner of that group")
             }
             Self::After { group } => write!(f, "it comes after {group}, which has no owner"),
             Self::NoCandidate { nodes } => {
@@ -270,9 +270,9 @@ impl fmt::Display for BlockedReason {
                 }
                 Ok(())
             }
-            Self::Turn { node } => write!(f, "it is the turn of {node}"),
-            Self::Stopping => f.write_str("what runs of it here is being stopped"),
-            Self::Stuck => f.write_str("what runs of it here cannot be stopped"),
+            Self::Turn { node } => write!(f, "{node} claims it first"),
+            Self::Stopping => f.write_str("resources of it that run here are being stopped first"),
+            Self::StopFailed => f.write_str("a resource of it cannot be stopped here"),
             Self::Claiming => f.write_str("this node asks the voters for it"),
             Self::Soon => f.write_str("this node claims it in a moment"),
         }
@@ -294,7 +294,8 @@ impl fmt::Display for Disputed {
         let Self { node, resource, group } = self;
         write!(
             f,
-            "{node}'s file has {resource} in group {group}; make the files equal, then restart locum where it was wrong"
+            "{node}'s locum.toml has {resource} in group {group}; make the files equal, then restart locum on the \
+             node with the wrong one"
         )
     }
 }
@@ -303,20 +304,22 @@ impl fmt::Display for Disputed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockedCandidate {
     pub node: String,
-    pub by: CandidateReason,
+    pub reason: CandidateReason,
 }
 
 impl fmt::Display for BlockedCandidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = &self.node;
-        match &self.by {
+        match &self.reason {
             CandidateReason::Silent => write!(f, "{node} is silent"),
             CandidateReason::Standby => write!(f, "{node} is on standby or leaves"),
             CandidateReason::Unable { group } => {
                 write!(f, "{node} could not run {group} (`locum online` there lets it try again)")
             }
-            CandidateReason::Apart { group } => write!(f, "{node} has {group}, which must not meet it"),
-            CandidateReason::Elsewhere => write!(f, "{node} is not where other groups let it be"),
+            CandidateReason::Apart { group } => {
+                write!(f, "{node} has {group}, which must not be on the same node")
+            }
+            CandidateReason::Elsewhere => write!(f, "other groups keep it off {node}"),
         }
     }
 }
@@ -394,7 +397,7 @@ pub struct Votes {
     pub own: OwnVote,
     /// Single-vote mode of one of two voters: the seconds for which our own vote has been a majority, because the other
     /// voter does not vote.
-    pub alone: Option<f64>,
+    pub single_vote: Option<f64>,
     /// A round above every one that this member promised or proposed, as it stands on disk.
     pub ceiling: u64,
 }

@@ -139,7 +139,7 @@ impl NativeTiming {
                 "lease",
                 self.lease,
                 "pace",
-                "for so long a voter grants nobody else what it granted, from the receipt of the beat it granted",
+                "how long a voter reserves a group for its owner, from the receipt of the beat that it granted",
             ),
             row(
                 "beat",
@@ -147,45 +147,55 @@ impl NativeTiming {
                 "pace × 3/10",
                 "between two beats: 3.33 beats to a lease, so that one may be lost",
             ),
-            row("margin", self.margin, "pace / 100 + 1 ms", "what two clocks may differ by in one lease"),
+            row(
+                "margin",
+                self.margin,
+                "pace / 100 + 1 ms",
+                "how far two clocks may drift apart in one lease",
+            ),
             row(
                 "hold",
                 self.hold,
                 "lease − margin",
-                "for so long an owner and its gate act on a grant, from the sending of the beat: it ends first",
+                "how long an owner and its gate act on a grant, from the sending of the beat: it ends before the grant",
             ),
-            row("late", self.late, "2 × beat", "a node silent for so long is late: a warning"),
-            row("silent", self.silent, "lease", "a node silent for so long is silent: others may claim"),
+            row("late", self.late, "2 × beat", "a node that is silent for this long is late: a warning"),
+            row(
+                "silent",
+                self.silent,
+                "lease",
+                "a node is silent after this long: others may claim its groups",
+            ),
             row(
                 "mute",
                 self.mute,
                 "lease + margin",
-                "for so long a voter that started grants nothing: what it may have granted before has ended by then",
+                "how long a voter grants nothing after its start: its earlier grants have ended by then",
             ),
             row(
                 "alone",
                 self.single_vote,
                 "lease × 9/10",
-                "two voters, guard none: without a vote of the other for so long, from the sending of the last beat it \
-                 granted, a node counts alone; before its own leases end",
+                "two voters, guard none: a node enters single-vote mode if the other has not voted for this long, \
+                 from the sending of the last beat that it granted; this is before its own leases end",
             ),
             row(
                 "unheard",
                 self.unheard,
                 "3/2 × beat",
-                "but not while it hears the other, within so long, and is not heard by it",
+                "no single-vote mode while the other was heard within this time and has not heard this node",
             ),
             row(
                 "rank step",
                 self.rank_step,
                 "pace / 20",
-                "each further candidate claims so much later, so that the best one is alone",
+                "how much later each further candidate claims, so that the best one claims alone",
             ),
             row(
                 "retry",
                 self.retry,
                 "pace / 10, at least 20 ms",
-                "after so long an unanswered prepare or propose is sent again",
+                "an unanswered prepare or propose is sent again after this long",
             ),
             row(
                 "collision",
@@ -198,7 +208,7 @@ impl NativeTiming {
                 "link test",
                 self.link_test,
                 "2 × beat",
-                "for so long a link must carry beats both ways before it counts",
+                "how long a link must carry beats both ways before it counts",
             ),
             row(
                 "monitor",
@@ -210,15 +220,15 @@ impl NativeTiming {
                 "takeover",
                 self.claim_bound(candidates),
                 "lease + margin + (candidates − 1) × rank step + 4 × retry + collision",
-                "so long after its owner's death a group is claimed at the latest, if a majority of the voters lives and \
-                 hears the candidate both ways; its resources' starts come on top",
+                "the longest time from an owner's death to the claim of its group, if a majority of the voters \
+                 lives and hears the candidate both ways; the starts of its resources come on top",
             ),
             row(
                 "family",
                 self.family_round(),
                 "4 × retry",
-                "of groups that stay together the first is claimed, then the rest, and none is started before all are owned: \
-                 so much comes on top of the takeover",
+                "the first group of a family is claimed, then the rest, and none is started before all are owned: \
+                 this comes on top of the takeover",
             ),
         ]
     }

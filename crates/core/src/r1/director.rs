@@ -1,11 +1,11 @@
 //! The entry point of the R1 dialect: events go in, actions come out.
 //!
-//! The driver's contract: feed one event with [`Director::handle`]. Before the next event, perform everything that
-//! [`Director::poll`] gives, oldest first. Feed [`Event::Tick`] no later than [`Director::deadline`].
+//! The driver's contract: feed one event with [`R1Director::handle`]. Before the next event, perform everything that
+//! [`R1Director::poll`] gives, oldest first. Feed [`Event::Tick`] no later than [`R1Director::deadline`].
 //!
 //! The director composes the parts and does what belongs to none of them. It sends beats. It authenticates frames and
 //! leads them past numbering and liveness to the dialect. It carries the dialect's steps to the groups and the wire,
-//! and keeps the data for [`Status`].
+//! and keeps the data for [`R1Status`].
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -361,7 +361,7 @@ impl R1Director {
             return;
         }
         let text = format!(
-            "this node did not run for {:.1} s; silence of others in that time is not held against them",
+            "this daemon did not run for {:.1} s; the silence of other nodes in that time does not count",
             late.as_secs_f64()
         );
         self.note(Level::Warning, text);
@@ -429,8 +429,8 @@ impl R1Director {
             let group = &self.plan.groups[resource.group.0];
             let text = &group.resources[resource.member].text;
             let (level, text) = match trouble {
-                Some(why) => (Level::Warning, format!("{text} would reach nobody from here: {why}")),
-                None => (Level::Info, format!("{text} can be reached here again")),
+                Some(why) => (Level::Warning, format!("{text}: clients cannot reach it on this node: {why}")),
+                None => (Level::Info, format!("{text}: clients can reach it on this node again")),
             };
             let group = Some(group.key.clone());
             self.out.push_back(Action::Note(Note { level, group, epoch: None, text }));

@@ -1,6 +1,6 @@
 //! The ownership rules of the R1 dialect: which of two nodes holds which of the two sets of groups (behaviour
 //! reference, section 5; messages and sequences: wire reference, section 6). The input is what was heard and which
-//! groups came to rest; the output is [`Step`]s. Frames, liveness timers and the starting of resources are handled
+//! groups came to rest; the output is [`R1Step`]s. Frames, liveness timers and the starting of resources are handled
 //! elsewhere.
 //!
 //! ```text
@@ -115,7 +115,7 @@ pub enum R1Step {
     SayToPeer(Body),
     /// Start (`true`) or stop one group.
     WantGroup(GroupIndex, bool),
-    /// Reset the peer with the device; answered by [`R1::fenced`].
+    /// Reset the peer with the device; answered by [`R1Ownership::fenced`].
     Fence,
     /// Abandon the starts in progress.
     EndStarts,

@@ -1,7 +1,7 @@
 //! Reliable multicast over lossy links (wire reference, section 5): numbering, the history for retransmission,
 //! the noticing of gaps, requests for what is missing, acknowledgements and replay protection.
 //!
-//! Two halves that do not know each other: [`Sent`] keeps our own messages, [`Received`] checks those of the peer.
+//! Two halves that do not know each other: [`SentHistory`] keeps our own messages, [`PeerSequence`] checks those of the peer.
 
 use alloc::{
     boxed::Box,

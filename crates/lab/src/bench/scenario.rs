@@ -59,7 +59,7 @@ impl BenchScenario {
         Self::ALL.into_iter().filter(|one| asked.contains(one))
     }
 
-    /// Plays it on a cluster that was [prepared](Cluster::prepared) for it, and measures it.
+    /// Plays it on a cluster that was [prepared](PairCluster::prepared) for it, and measures it.
     pub(super) fn measure(self, cluster: &mut PairCluster) -> Result<Sample, Fault> {
         let from = match self {
             Self::Move => return cluster.moved(),

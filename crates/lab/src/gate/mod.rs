@@ -135,13 +135,13 @@ pub fn play(
     tell: &(dyn Fn(u32) + Sync),
 ) -> Result<GateTrialReport, Fault> {
     let rack = build(options)?;
-    let engine = kind.backend();
+    let backend = kind.backend();
     for number in 0..options.parallel {
         let ready = rack.inside(&node(number), move || prepare(kind))?;
         ready.map_err(|why| Fault::NoGate { backend: kind.name(), why })?;
     }
     let order = |number: u8| Order {
-        backend: engine.clone(),
+        backend: backend.clone(),
         interface: INTERFACE.into(),
         address: address(number).into(),
         lease: options.lease,
@@ -205,7 +205,7 @@ fn one(
             return Ok(trial);
         }
     }
-    Err(Fault::Description("this machine freezes by itself for longer than a lease: try a longer one".into()))
+    Err(Fault::Description("the machine stood still for longer than a lease: try a longer lease".into()))
 }
 
 /// One node for each trial that runs at a time. In one network namespace, changes of rules wait for each other, and for

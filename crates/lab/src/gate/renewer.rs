@@ -67,14 +67,14 @@ impl Order {
     /// The command line that starts it in a node.
     pub(crate) fn program(&self) -> Program {
         let millis = |time: Duration| time.as_millis().to_string();
-        let engine = match &self.backend {
+        let backend = match &self.backend {
             Backend::Bpf { bpffs } => bpffs.display().to_string(),
             Backend::Nft => "nft".into(),
         };
         let words = [
             "locum",
             COMMAND,
-            &engine,
+            &backend,
             &self.interface,
             &self.address.to_string(),
             &millis(self.lease),
@@ -87,12 +87,12 @@ impl Order {
     }
 
     fn parse(words: &[String]) -> Option<Self> {
-        let [engine, interface, address, lease, every, freezes_in, goes_on, notes] = words else {
+        let [backend, interface, address, lease, every, freezes_in, goes_on, notes] = words else {
             return None;
         };
         let millis = |text: &str| text.parse().map(Duration::from_millis).ok();
         Some(Self {
-            backend: match engine.as_str() {
+            backend: match backend.as_str() {
                 "nft" => Backend::Nft,
                 bpffs => Backend::Bpf { bpffs: bpffs.into() },
             },
@@ -162,9 +162,9 @@ mod tests {
 
     #[test]
     fn orders_come_back() {
-        for engine in [Backend::Nft, Backend::Bpf { bpffs: "/run/bpf".into() }] {
+        for backend in [Backend::Nft, Backend::Bpf { bpffs: "/run/bpf".into() }] {
             let order = Order {
-                backend: engine,
+                backend,
                 interface: "eth0".into(),
                 address: "10.0.0.1".parse().unwrap(),
                 lease: Duration::from_millis(300),

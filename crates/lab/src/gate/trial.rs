@@ -102,7 +102,9 @@ pub(super) fn play(
     process.signal(ProcessSignal::Continue).doing(|| "thaw the renewing process".into())?;
     client.ask_for(AFTER);
     let late = await_some(PATIENCE, || Notes::read(notes).ok().filter(|notes| notes.late > 0));
-    late.ok_or_else(|| Fault::Description("the thawed process has noticed nothing".into()))?;
+    late.ok_or_else(|| {
+        Fault::Description("the thawed process did not notice that its lease had ended".into())
+    })?;
     client.ask_for(AFTER);
     let last = client.last.unwrap_or(0);
     Ok(Some(GateTrial {

@@ -96,7 +96,7 @@ impl Machine {
             }
             pause(Duration::from_millis(100));
         }
-        Err(failed("it did not finish to boot"))
+        Err(failed("it did not finish booting"))
     }
 
     /// Runs a program in the machine to its end; at the limit it is killed.
@@ -153,7 +153,7 @@ fn upper(rack: &Rack, node: &str) -> PathBuf {
 }
 
 pub(super) fn absent(what: &str, cure: &str) -> Fault {
-    Fault::Missing { what: format!("{what} is not there"), cure: cure.into() }
+    Fault::Missing { what: format!("{what} is missing"), cure: cure.into() }
 }
 
 /// The supervisor's child, once it is a machine's first process.

@@ -417,7 +417,7 @@ impl MixedCluster {
             let expected = lives + usize::from(who.each().contains(&node));
             if begun(self, node) != expected {
                 faults.push(format!(
-                    "{}: {} lives have begun, not {expected}",
+                    "{}: {} runs of the daemon have begun, not {expected}",
                     NODES[node],
                     begun(self, node)
                 ));

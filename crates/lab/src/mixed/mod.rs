@@ -1,7 +1,7 @@
 //! Mixed clusters: two nodes on a rack, each with Locum or the real heartbeat. Steps are played on them, and after each
 //! step an audit checks the cluster from outside.
 //!
-//! * [`scenarios`] plays named scenarios ([`Scenario`]) for several [`Pair`]s, several racks side by side;
+//! * [`scenarios`] plays named scenarios ([`MixedScenario`]) for several [`DaemonPair`]s, several racks side by side;
 //! * [`random`] plays steps chosen by a seed;
 //! * [`replace()`] replaces two real heartbeats by two Locums, node by node, and back, while a client watches.
 //!

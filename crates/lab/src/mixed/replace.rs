@@ -221,7 +221,7 @@ impl ReplacementStep {
             ("pages", &self.page_gaps),
             ("echoes of the first group", &self.echo_gaps[0]),
             ("echoes of the second group", &self.echo_gaps[1]),
-            ("echoes of what does not move", &self.machine_gaps),
+            ("echoes of the address that does not move", &self.machine_gaps),
         ];
         let mut text = String::new();
         for (of, gaps) in all.into_iter().filter(|(_, gaps)| !gaps.is_empty()) {
@@ -401,7 +401,7 @@ mod tests {
     fn an_identity_goes_on_or_is_found_fault_with() {
         assert_eq!(faults(&identity(1, 8, Some(b"x")), true, true), 0);
         assert_eq!(faults(&identity(1, 7, Some(b"x")), false, true), 0);
-        assert_eq!(faults(&identity(1, 7, Some(b"x")), true, true), 1, "a new life has a higher generation");
+        assert_eq!(faults(&identity(1, 7, Some(b"x")), true, true), 1, "a new run has a higher generation");
         assert_eq!(faults(&identity(1, 8, Some(b"x")), false, true), 1, "and nothing else has");
         assert_eq!(faults(&identity(2, 8, Some(b"x")), true, true), 1);
         assert_eq!(faults(&identity(1, 8, None), true, true), CACHES.len());

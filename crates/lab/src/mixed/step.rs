@@ -143,7 +143,7 @@ impl fmt::Display for Step {
             Self::Rest(time) => write!(f, "rest {} s", time.as_secs()),
             Self::OtherKey(who) => write!(f, "other key on {who}"),
             Self::RightKey(who) => write!(f, "right key on {who}"),
-            Self::Reload(who) => write!(f, "renew {who}"),
+            Self::Reload(who) => write!(f, "reload {who}"),
         }
     }
 }

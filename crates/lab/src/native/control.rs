@@ -90,10 +90,10 @@ fn open_gate(rack: &Rack, node: &str, asked: Option<GateBackend>) -> Result<Proc
         (probe, None | Some(GateBackend::Bpf)) => probe.choose(),
         (probe, Some(GateBackend::Nft)) => probe.nft.map(|()| Backend::Nft),
     };
-    let engine = rack.inside(node, choose)?;
-    let engine = engine.map_err(|why| Fault::missing("a gate", &std::io::Error::other(why)))?;
+    let backend = rack.inside(node, choose)?;
+    let backend = backend.map_err(|why| Fault::missing("a gate", &std::io::Error::other(why)))?;
     let order = Order {
-        backend: engine,
+        backend,
         interface: CLIENT_SIDE.into(),
         address: IpAddr::V4(SERVICE),
         lease: LEASE,

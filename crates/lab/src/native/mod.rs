@@ -200,7 +200,7 @@ fn wrong(row: &NativeRow, scenario: NativeScenario, setup: &PairSetup, promise: 
     };
     note(!row.two_open.is_zero(), format!("two gates were open for {:?}", row.two_open));
     note(!row.two_answer().is_zero(), format!("two nodes answered for {:?}", row.two_answer()));
-    note(row.unseen > setup.pace.native(), format!("nobody looked at the gates for {:?}", row.unseen));
+    note(row.unseen > setup.pace.native(), format!("the gates were not looked at for {:?}", row.unseen));
     note(row.is_unending(), "the service did not come back".into());
     if let Some(bound) = row.bound {
         let late = row.outage() > bound + promise.slack;
@@ -235,10 +235,10 @@ fn row(rack: &Rack, scenario: &'static str, from: Moment) -> NativeRow {
             (record.two_open(SERVICE, window), unseen.unwrap_or_default())
         })
         .unwrap_or_default();
-    let engines = [FIRST, SECOND].into_iter().find_map(|node| rack.inside(node, backend).ok().flatten());
+    let backends = [FIRST, SECOND].into_iter().find_map(|node| rack.inside(node, backend).ok().flatten());
     NativeRow {
         scenario,
-        backend: engines.unwrap_or_default(),
+        backend: backends.unwrap_or_default(),
         outcome: None,
         owners: None,
         bound: None,

@@ -116,7 +116,7 @@ impl Peer {
         }
         if self == Self::Native {
             let mut words = vec!["locum", "--config", files::CONFIG, "run"];
-            words.extend(setup.gates.iter().flat_map(|engine| ["--gates", engine.name()]));
+            words.extend(setup.gates.iter().flat_map(|backend| ["--gates", backend.name()]));
             return rack.start(node, &Program::new(&words).output(LOG)).map(Some);
         }
         complete(rack, node, &["/run/bin/locum", &setup.web_server, "start"])?;

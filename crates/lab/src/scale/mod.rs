@@ -2,7 +2,7 @@
 //! socket, and the time until all run again after their owner lost its power (`docs/bench.md`, "Many groups").
 //!
 //! Each group is one address. The nodes' kernels show which node has it. The daemons' status shows that the group runs
-//! behind an open gate; [`Setup::read`] extracts the necessary part of it.
+//! behind an open gate; [`ScaleSetup::read`] extracts the necessary part of it.
 
 mod cluster;
 mod socket;

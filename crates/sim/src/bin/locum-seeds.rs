@@ -116,7 +116,7 @@ fn measure_rate() {
 /// Measures a cluster at rest, and while the groups of a dead node are taken over.
 fn measure_scale() {
     say("pace 1 s; of each node in a second; CPU is that of the whole simulator\n");
-    say("nodes groups          frames said  bytes of one  frames heard  kB heard   CPU us\n");
+    say("nodes groups          frames sent  bytes of one  frames heard  kB heard   CPU us\n");
     for nodes in SCALE_NODES {
         for groups in SCALE_GROUPS {
             let mut steady = rate::Steady::new(nodes, groups, true);
@@ -191,8 +191,8 @@ fn summary(progress: &Progress) -> String {
     let percent = |count: u64| count as f64 * 100.0 / counts.scenarios.max(1) as f64;
     let (minutes, seconds) = (minutes(progress), busy.as_secs_f64());
     let mut text = format!(
-        "{} seeds, {minutes:.0} simulated cluster-minutes in {seconds:.1} s of one core: {:.0} a second; \
-         takeovers in {:.0} %, two owners that each counted alone in {:.0} %; digest {:016x}\n",
+        "{} seeds, {minutes:.0} simulated cluster-minutes in {seconds:.1} s of one core: {:.0} a second; takeovers \
+         in {:.0} %, two owners in single-vote mode in {:.0} %; digest {:016x}\n",
         counts.scenarios,
         minutes / seconds.max(0.001),
         percent(counts.with_takeover),

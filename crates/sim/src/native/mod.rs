@@ -4,10 +4,10 @@
 //!
 //! * [`world`] is the simulation. After every event it checks that no two machines could answer for one group, that no
 //!   epoch fell, and that no ballot was used twice.
-//! * In one seed of ten the daemons run the whole director, and their messages are sent as signed frames ([`mind`]). In
+//! * In one seed of ten the daemons run the whole director, and their messages are sent as signed frames ([`director`]). In
 //!   the others they run the bare node.
-//! * [`tale`] makes a scenario from a seed, plays it, and shortens a failing one.
-//! * [`plot`] has fault schedules that are more hostile than chance.
+//! * [`scenario`] makes a scenario from a seed, plays it, and shortens a failing one.
+//! * [`fault_schedule`] has fault schedules that are more hostile than chance.
 //! * [`progress`] keeps how far a long run of seeds has come.
 //! * [`rate`] measures a cluster to which nothing happens.
 

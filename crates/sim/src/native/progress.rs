@@ -49,9 +49,9 @@ impl Progress {
             Err(error) => return Err(format!("{} cannot be read: {error}", file.display())),
             Ok(text) => text,
         };
-        let cure = "name another file, or remove it to begin anew";
+        let cure = "name another file, or remove it to begin a new run";
         let progress = Self::parse(&text)
-            .ok_or_else(|| format!("{} is no state of locum-seeds; {cure}", file.display()))?;
+            .ok_or_else(|| format!("{} is not a state file of locum-seeds; {cure}", file.display()))?;
         if progress.first != first {
             let began = progress.first;
             return Err(format!(
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(at_once, again);
         assert_eq!(again.counts.scenarios, 4);
         assert!(other.is_err_and(|text| text.contains("from seed 3, not from 4")));
-        assert!(foreign.is_err_and(|text| text.contains("no state of locum-seeds")));
+        assert!(foreign.is_err_and(|text| text.contains("not a state file of locum-seeds")));
     }
 
     #[test]

@@ -81,10 +81,10 @@ impl NativeScenario {
         let mut steps = vec![ScenarioStep::Wait(pace * 8)];
         let mut scars = Scars { file_lost: false, members, nodes, groups };
         // Some scenarios lead to states where a single rule keeps the cluster safe; chance alone seldom gets there.
-        let plot = matches!(seed % 10, 6 | 9).then_some(FaultSchedule { pace, members, nodes, groups });
+        let schedule = matches!(seed % 10, 6 | 9).then_some(FaultSchedule { pace, members, nodes, groups });
         for _ in 0..3 + rng.below(15) {
-            match &plot {
-                Some(plot) if rng.chance(30) => steps.extend(plot.steps(&mut rng)),
+            match &schedule {
+                Some(schedule) if rng.chance(30) => steps.extend(schedule.steps(&mut rng)),
                 _ => steps.extend(scars.step(&mut rng)),
             }
             if seed >= PAIRS && rng.chance(15) {

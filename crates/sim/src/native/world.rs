@@ -402,7 +402,7 @@ impl NativeWorld {
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
         // If a group is stop-failed, groups bound to it may stay where they are until an administrator acts.
         let is_stuck = |node: &SimDirector| {
-            (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), GroupPhase::Stuck(_)))
+            (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), GroupPhase::StopFailed(_)))
         };
         let is_bound = |relation: &Relation| match relation {
             Relation::Apart(one, other) => [one.0, other.0].contains(&group),
@@ -604,11 +604,11 @@ impl NativeWorld {
             MemberEventKind::Wake => self.handle(member, NodeEvent::Tick),
             MemberEventKind::Deliver(frame) => {
                 let now = machine.clock.at(self.now);
-                let Some(mind) = &mut machine.node else { return };
+                let Some(director) = &mut machine.node else { return };
                 let from = frame.from;
                 let said = Rc::try_unwrap(frame)
                     .map_or_else(|shared| shared.transmission.clone(), |frame| frame.transmission);
-                mind.hear(now, from, said);
+                director.hear(now, from, said);
                 self.perform(member);
             }
             MemberEventKind::Done(done) => {
@@ -723,9 +723,13 @@ impl NativeWorld {
         let agents = machine.agents.get(&resource.group.0).copied().unwrap_or(Agents::Work);
         let runs = machine.running.contains(&resource);
         let (takes, outcome) = match (operation, agents) {
-            (Operation::Start, Agents::FailToStart) => (takes, Outcome::Failed("it says no".into())),
+            (Operation::Start, Agents::FailToStart) => {
+                (takes, Outcome::Failed("the script returned a failure".into()))
+            }
             (Operation::Start, Agents::HangAtStart) => (limit, Outcome::TimedOut),
-            (Operation::Stop, Agents::FailToStop) => (takes, Outcome::Failed("it says no".into())),
+            (Operation::Stop, Agents::FailToStop) => {
+                (takes, Outcome::Failed("the script returned a failure".into()))
+            }
             (Operation::Terminate | Operation::Kill, Agents::FailToStop) => (limit, Outcome::TimedOut),
             (Operation::Terminate | Operation::Kill, Agents::Missing) => (takes, Outcome::Ok),
             (_, Agents::Missing) => (1_000_000, Outcome::Missing("there is no such script".into())),
@@ -933,7 +937,7 @@ impl NativeWorld {
         let voters = node.member().settings().voters.members.len();
         machine.single_vote_until = machine.clock.when(machine.clock.at(now) + self.lease);
         if voters != 2 {
-            let text = format!("{} counts alone among {voters} voters", machine.name);
+            let text = format!("{} is in single-vote mode among {voters} voters", machine.name);
             self.fail(text);
         }
     }

@@ -61,8 +61,8 @@ impl Played {
     /// The nodes on which the group is held.
     fn held(&self, group: usize) -> Vec<usize> {
         let says = |node: &usize| {
-            let (mind, now) = self.0.node(*node)?;
-            mind.held_down(now, locum_core::model::identity::GroupIndex(group))
+            let (director, now) = self.0.node(*node)?;
+            director.held_down(now, locum_core::model::identity::GroupIndex(group))
         };
         (0..3).filter(|node| says(node).is_some()).collect()
     }
@@ -94,7 +94,7 @@ fn a_group_that_failures_have_moved_too_often_stays_and_is_started_again_there()
         world.wait(8);
         world.runs_on(0, &[]);
         assert_eq!(world.held(0), [0, 1, 2], "every node knows");
-        assert!(world.is_logged("failures have moved it 2 times within 3600 s: it is held down for"));
+        assert!(world.is_logged("failures have moved it 2 times within 3600 s: it is held for"));
         let owner = world.0.open_gates(0);
         assert_eq!(owner.len(), 1, "somebody keeps it");
         // Other nodes could start it now, but their agents are not asked.
@@ -102,7 +102,7 @@ fn a_group_that_failures_have_moved_too_often_stays_and_is_started_again_there()
         fail(&mut world, (0..3).filter(|node| *node != owner), Agents::Work);
         world.wait(70);
         assert_eq!(world.0.open_gates(0), [owner]);
-        assert!(world.0.log().matches("held down for").count() >= 3, "{}", world.0.log());
+        assert!(world.0.log().matches("it is held for").count() >= 3, "{}", world.0.log());
         fail(&mut world, [owner], Agents::Work);
         world.wait(31);
         world.runs_on(0, &[owner]);
@@ -181,7 +181,7 @@ prefer = "a"
         world.play(&[ScenarioStep::Leave(0)]);
         // The time of one stop ladder.
         world.wait(120);
-        assert!(world.is_logged("cannot be stopped; what could not be released"), "{}", world.0.log());
+        assert!(world.is_logged("cannot be stopped; claims that could not be released"), "{}", world.0.log());
         assert!(world.is_logged("a has left"), "{}", world.0.log());
         for group in 0..2 {
             let holders = world.0.holders(group);
@@ -470,11 +470,11 @@ fn a_group_goes_where_clients_reach_it_and_stays_if_no_node_is_better() {
             ScenarioStep::Cable(0, 0, true),
         ]);
         world.wait(3);
-        assert!(!world.is_logged("would reach nobody"));
+        assert!(!world.is_logged("clients cannot reach"));
         world.play(&[ScenarioStep::Cable(0, 0, false)]);
         world.wait(3);
         assert!(
-            world.is_logged("10.0.1.1 would reach nobody from here: eth0 has no carrier"),
+            world.is_logged("clients cannot reach 10.0.1.1 on this node: eth0 has no carrier"),
             "{}",
             world.0.log()
         );
@@ -650,7 +650,7 @@ fn a_group_that_hangs_at_its_start_is_not_waited_for_when_it_is_moved() {
         world.play(&[ScenarioStep::Move(0, 0, Some(1))]);
         world.wait(4);
         assert!(
-            world.is_logged("has not started yet, and nobody wants it any more: ended"),
+            world.is_logged("has not started yet and is not wanted any more: its start was ended"),
             "{}",
             world.0.log()
         );

@@ -34,7 +34,11 @@ fn every_story_is_as_written() {
 fn every_story_settles_before_it_ends() {
     for story in Story::read_all(&directory()).unwrap_or_else(|error| panic!("{error}")) {
         let last = story.steps.last().map(|step| &step.command);
-        assert!(matches!(last, Some(Command::Settle { .. })), "{}: what is it all for?", story.name);
+        assert!(
+            matches!(last, Some(Command::Settle { .. })),
+            "{}: the last step is not `settle`",
+            story.name
+        );
     }
 }
 

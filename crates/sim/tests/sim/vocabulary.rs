@@ -80,9 +80,9 @@ const LOG_TEXTS: [&str; 46] = [
 ];
 
 fn notes(story: &Story) -> Vec<(Level, String)> {
-    let mut theatre = Simulation::new(story, 1).expect("a good cluster");
-    testbed::play(story, &mut theatre).expect("a good story");
-    theatre.world.notes.iter().map(|noted| (noted.note.level, noted.note.text.clone())).collect()
+    let mut simulation = Simulation::new(story, 1).expect("a good cluster");
+    testbed::play(story, &mut simulation).expect("a good story");
+    simulation.world.notes.iter().map(|noted| (noted.note.level, noted.note.text.clone())).collect()
 }
 
 fn stories() -> Vec<Story> {

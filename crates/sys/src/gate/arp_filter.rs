@@ -157,7 +157,7 @@ impl ArpFilter {
 /// A filter found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedArpFilter {
-    /// The cluster that it belongs to; see [`Name::cluster`].
+    /// The cluster that it belongs to; see [`GateName::cluster`].
     pub name: GateName,
     /// The backend that implements it.
     pub backend: Backend,

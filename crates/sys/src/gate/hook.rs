@@ -24,10 +24,10 @@ impl Hook {
 
     /// All hooks that a gate needs, each once.
     pub(super) fn wanted(settings: &GateSettings) -> Vec<Self> {
-        let judges = settings.interfaces.iter().flat_map(|&interface| Self::of_packet_filter(interface));
-        let ears =
+        let filters = settings.interfaces.iter().flat_map(|&interface| Self::of_packet_filter(interface));
+        let listeners =
             settings.rivals.iter().flat_map(|rivals| &rivals.interfaces).map(|&i| Self::ClaimListener(i));
-        let mut wanted: Vec<_> = judges.chain(ears).collect();
+        let mut wanted: Vec<_> = filters.chain(listeners).collect();
         wanted.sort();
         wanted.dedup();
         wanted
@@ -40,12 +40,12 @@ impl Hook {
 
     /// The name of the pin or of the chain: `in-N`, `out-N` or `ear-N`.
     pub(super) fn name(self) -> String {
-        let word = match self {
+        let prefix = match self {
             Self::Ingress(_) => "in",
             Self::Egress(_) => "out",
             Self::ClaimListener(_) => "ear",
         };
-        format!("{word}-{}", self.interface())
+        format!("{prefix}-{}", self.interface())
     }
 
     /// The hook with that name; `None` for any other text.

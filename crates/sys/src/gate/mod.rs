@@ -9,7 +9,7 @@
 //! Two backends do the same: `bpf`, a program on tcx that reads its deadlines from memory shared with this process, and
 //! `nft`, rules of nf_tables. Both stay in the kernel when the process ends, and then they shut at the deadline.
 //!
-//! One packet filter ([`Judge`]) per interface serves all groups of a cluster.
+//! One packet filter ([`PacketFilter`]) per interface serves all groups of a cluster.
 
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -102,7 +102,8 @@ impl GateSettings {
         let count = self.addresses.len() + peers;
         if count > ADDRESSES_MAX {
             let text = format!(
-                "a gate of {count} addresses and peers; {ADDRESSES_MAX} are possible: make two groups of it"
+                "a gate cannot have {count} addresses and peers together, at most {ADDRESSES_MAX}: split the group \
+                 in two"
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
@@ -152,7 +153,8 @@ enum FilterHandle {
 }
 
 impl PacketFilter {
-    /// Finds or makes the judge of a cluster, whose rivals announce their claims by datagrams of this pattern. Where an earlier
+    /// Finds or makes the packet filter of a cluster, whose rivals announce their claims by datagrams of this
+    /// pattern. Where an earlier
     /// life left it standing it goes on without a packet in between, with the programs of this version, and leases run on.
     ///
     /// # Errors
@@ -160,13 +162,13 @@ impl PacketFilter {
     pub fn open(backend: &Backend, cluster: &str, pattern: Pattern) -> io::Result<Self> {
         pattern.check()?;
         let name = GateName::new(cluster, "").packet_filter();
-        let hold = match backend {
+        let handle = match backend {
             Backend::Bpf { bpffs } => {
                 FilterHandle::Bpf(Arc::new(bpf::BpfFilter::open(bpffs, &name, pattern, true)?))
             }
             Backend::Nft => FilterHandle::Nft(Arc::new(nft::NftFilter::open(&name, pattern, true)?)),
         };
-        Ok(Self { backend: backend.clone(), name, handle: hold })
+        Ok(Self { backend: backend.clone(), name, handle })
     }
 
     /// Puts the packet filter on the interface with that number, until it is removed.
@@ -186,16 +188,16 @@ impl PacketFilter {
     pub fn listen(&self, interface: u32, port: u16) -> io::Result<()> {
         check_interface(interface)?;
         match &self.handle {
-            FilterHandle::Bpf(judge) => judge.listen_to(port)?,
-            FilterHandle::Nft(judge) => judge.listen_to(port)?,
+            FilterHandle::Bpf(filter) => filter.listen_to(port)?,
+            FilterHandle::Nft(filter) => filter.listen_to(port)?,
         }
         self.cover_hook(Hook::ClaimListener(interface))
     }
 
     fn cover_hook(&self, hook: Hook) -> io::Result<()> {
         match &self.handle {
-            FilterHandle::Bpf(judge) => judge.cover(hook),
-            FilterHandle::Nft(judge) => judge.cover(hook),
+            FilterHandle::Bpf(filter) => filter.cover(hook),
+            FilterHandle::Nft(filter) => filter.cover(hook),
         }
     }
 
@@ -203,7 +205,7 @@ impl PacketFilter {
     /// watch is needed.
     #[must_use]
     pub fn is_owned(&self) -> bool {
-        matches!(&self.handle, FilterHandle::Nft(judge) if judge.is_owned())
+        matches!(&self.handle, FilterHandle::Nft(filter) if filter.is_owned())
     }
 
     /// Renews gates that this packet filter made, all at once. Gates without a renewal are shut. `nft` makes one change
@@ -228,12 +230,12 @@ impl PacketFilter {
                 };
                 Ok(orders.map(renew).collect())
             }
-            FilterHandle::Nft(judge) => {
+            FilterHandle::Nft(filter) => {
                 let number = |(gate, renewal): (&Gate, _)| match &gate.handle {
                     GateHandle::Nft(gate) => Some((gate.number(), renewal)),
                     GateHandle::Bpf(_) => None,
                 };
-                judge.renew(&orders.filter_map(number).collect::<Vec<_>>())
+                filter.renew(&orders.filter_map(number).collect::<Vec<_>>())
             }
         }
     }
@@ -252,7 +254,7 @@ impl PacketFilter {
             }
         }
         match &self.handle {
-            FilterHandle::Nft(judge) => judge.set_proofs(&numbers),
+            FilterHandle::Nft(filter) => filter.set_proofs(&numbers),
             FilterHandle::Bpf(_) => Ok(()),
         }
     }
@@ -272,22 +274,22 @@ impl PacketFilter {
     pub fn adopt(&self, settings: GateSettings) -> io::Result<Option<Gate>> {
         let stands = match &self.handle {
             FilterHandle::Bpf(_) => Gate::exists(&self.backend, &settings.name)?,
-            FilterHandle::Nft(judge) => judge.has_gate(&settings.name),
+            FilterHandle::Nft(filter) => filter.has_gate(&settings.name),
         };
         stands.then(|| self.set_up(settings, false)).transpose()
     }
 
     fn set_up(&self, settings: GateSettings, closed: bool) -> io::Result<Gate> {
         settings.check()?;
-        let hold = match &self.handle {
-            FilterHandle::Bpf(judge) => {
-                GateHandle::Bpf(bpf::BpfGate::install(Arc::clone(judge), &settings, closed)?)
+        let handle = match &self.handle {
+            FilterHandle::Bpf(filter) => {
+                GateHandle::Bpf(bpf::BpfGate::install(Arc::clone(filter), &settings, closed)?)
             }
-            FilterHandle::Nft(judge) => {
-                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::clone(judge), &settings, closed)?))
+            FilterHandle::Nft(filter) => {
+                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::clone(filter), &settings, closed)?))
             }
         };
-        Ok(Gate { settings, backend: self.backend.clone(), handle: hold })
+        Ok(Gate { settings, backend: self.backend.clone(), handle })
     }
 
     /// Describes what is missing in the kernel. Parts that belong to one gate alone are reported by [`Gate::missing`].
@@ -297,8 +299,8 @@ impl PacketFilter {
     /// The kernel's error.
     pub fn missing(&self) -> io::Result<Vec<String>> {
         match &self.handle {
-            FilterHandle::Bpf(judge) => judge.missing(usize::MAX),
-            FilterHandle::Nft(judge) => judge.missing(),
+            FilterHandle::Bpf(filter) => filter.missing(usize::MAX),
+            FilterHandle::Nft(filter) => filter.missing(),
         }
     }
 
@@ -309,8 +311,8 @@ impl PacketFilter {
     /// The kernel's error; `Interrupted` if rules kept changing, so that nothing is known.
     pub fn missing_of(&self, most: usize) -> io::Result<Vec<String>> {
         match &self.handle {
-            FilterHandle::Bpf(judge) => judge.missing(most),
-            FilterHandle::Nft(judge) => judge.missing(),
+            FilterHandle::Bpf(filter) => filter.missing(most),
+            FilterHandle::Nft(filter) => filter.missing(),
         }
     }
 
@@ -321,8 +323,8 @@ impl PacketFilter {
     /// The kernel's error.
     pub fn restore(&self) -> io::Result<()> {
         match &self.handle {
-            FilterHandle::Bpf(judge) => judge.restore(),
-            FilterHandle::Nft(judge) => judge.restore(),
+            FilterHandle::Bpf(filter) => filter.restore(),
+            FilterHandle::Nft(filter) => filter.restore(),
         }
     }
 
@@ -334,8 +336,8 @@ impl PacketFilter {
     /// The kernel's error.
     pub fn refused(&self) -> io::Result<u64> {
         match &self.handle {
-            FilterHandle::Bpf(judge) => Ok(judge.refused()),
-            FilterHandle::Nft(judge) => judge.refused(),
+            FilterHandle::Bpf(filter) => Ok(filter.refused()),
+            FilterHandle::Nft(filter) => filter.refused(),
         }
     }
 
@@ -347,8 +349,8 @@ impl PacketFilter {
     /// # Errors
     /// The kernel's error; the foreign program is still in front then.
     pub fn stay_in_front(&self, most: usize) -> io::Result<Option<Overtaken>> {
-        let FilterHandle::Bpf(judge) = &self.handle else { return Ok(None) };
-        Ok(judge.stay_in_front(most)?.map(|(interface, by)| Overtaken { interface, by }))
+        let FilterHandle::Bpf(filter) = &self.handle else { return Ok(None) };
+        Ok(filter.stay_in_front(most)?.map(|(interface, by)| Overtaken { interface, by }))
     }
 
     /// Removes it completely, unless a gate of the cluster still exists.
@@ -357,8 +359,8 @@ impl PacketFilter {
     /// The kernel's error.
     pub fn remove(self) -> io::Result<()> {
         match self.handle {
-            FilterHandle::Bpf(judge) => judge.remove(&self.name).map(drop),
-            FilterHandle::Nft(judge) => judge.remove().map(drop),
+            FilterHandle::Bpf(filter) => filter.remove(&self.name).map(drop),
+            FilterHandle::Nft(filter) => filter.remove().map(drop),
         }
     }
 }
@@ -389,7 +391,7 @@ enum GateHandle {
 impl Gate {
     /// Makes the gate stand, shut, in the calling thread's network namespace. What an earlier life left of it is used
     /// and shut at once. It hears no rivals. `nft`: it has its cluster's table for itself; who has more gates, or rivals, makes
-    /// them by a [`Judge`].
+    /// them by a [`PacketFilter`].
     ///
     /// # Errors
     /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table. `InvalidInput` with
@@ -419,20 +421,20 @@ impl Gate {
         if settings.rivals.is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a gate without a judge hears no rivals",
+                "a gate without a packet filter hears no rivals",
             ));
         }
-        let hold = match backend {
+        let handle = match backend {
             Backend::Bpf { bpffs } => {
-                let judge = bpf::BpfFilter::open(bpffs, &settings.name, Pattern::UNUSED, false)?;
-                GateHandle::Bpf(bpf::BpfGate::install(Arc::new(judge), &settings, closed)?)
+                let filter = bpf::BpfFilter::open(bpffs, &settings.name, Pattern::UNUSED, false)?;
+                GateHandle::Bpf(bpf::BpfGate::install(Arc::new(filter), &settings, closed)?)
             }
             Backend::Nft => {
-                let judge = nft::NftFilter::open(&settings.name, Pattern::UNUSED, false)?;
-                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::new(judge), &settings, closed)?))
+                let filter = nft::NftFilter::open(&settings.name, Pattern::UNUSED, false)?;
+                GateHandle::Nft(Box::new(nft::NftGate::install(Arc::new(filter), &settings, closed)?))
             }
         };
-        Ok(Self { settings, backend: backend.clone(), handle: hold })
+        Ok(Self { settings, backend: backend.clone(), handle })
     }
 
     /// The backend that implements the gate.
@@ -458,7 +460,7 @@ impl Gate {
         self.prepare(renewal).commit()
     }
 
-    /// Prepares a renewal without changing the kernel. If the process is frozen before [`Prepared::commit`] and goes on
+    /// Prepares a renewal without changing the kernel. If the process is frozen before [`PreparedRenewal::commit`] and goes on
     /// after the deadline, the commit opens nothing.
     pub fn prepare(&mut self, renewal: Renewal) -> PreparedRenewal<'_> {
         if let GateHandle::Nft(gate) = &mut self.handle {
@@ -521,8 +523,8 @@ impl Gate {
         }
     }
 
-    /// Describes what is missing in the kernel; empty if the gate is complete. For a gate made by a [`Judge`] this
-    /// covers only the parts that the [packet filter](Judge::missing) does not report.
+    /// Describes what is missing in the kernel; empty if the gate is complete. For a gate made by a [`PacketFilter`] this
+    /// covers only the parts that the [packet filter](PacketFilter::missing) does not report.
     ///
     /// # Errors
     /// The kernel's error.
@@ -559,7 +561,7 @@ impl Gate {
     fn nft(&self) -> &nft::NftGate {
         match &self.handle {
             GateHandle::Nft(gate) => gate,
-            GateHandle::Bpf(_) => unreachable!("another engine was asked for"),
+            GateHandle::Bpf(_) => unreachable!("another backend was asked for"),
         }
     }
 
@@ -626,7 +628,7 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<ListedGate>> {
 /// A packet filter found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPacketFilter {
-    /// The cluster that it belongs to; see [`Name::cluster`].
+    /// The cluster that it belongs to; see [`GateName::cluster`].
     pub name: GateName,
     /// The backend that implements it.
     pub backend: Backend,

@@ -104,7 +104,7 @@ fn run(bpf: bool, test: fn(&Backend)) {
     let fresh = NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
     aside(|| {
         match namespace::enter_new(fresh).map_err(|error| error.to_string()).and_then(|()| backend(bpf)) {
-            Ok(engine) => test(&engine),
+            Ok(backend) => test(&backend),
             Err(why) => {
                 let _ = writeln!(io::stderr(), "skipped: {why}");
             }
@@ -128,8 +128,8 @@ fn backend(bpf: bool) -> Result<Backend, String> {
 /// If nothing can be pinned, the daemon has to choose the other backend before it begins, not fail at the first gate.
 #[test]
 fn a_read_only_bpf_file_system_is_not_used() {
-    run(true, |engine| {
-        let Backend::Bpf { bpffs } = engine else { panic!("{engine:?}") };
+    run(true, |backend| {
+        let Backend::Bpf { bpffs } = backend else { panic!("{backend:?}") };
         let flags = MountFlags::BIND | MountFlags::RDONLY;
         rustix::mount::mount_remount(bpffs, flags, c"").unwrap();
         let probe = probe();
@@ -281,10 +281,10 @@ impl GateTestbed {
             ("datagram in", IpAddr::from(SERVICE4), IpAddr::from(CLIENT4)),
             ("datagram in, 6", SERVICE6.into(), CLIENT6.into()),
         ] {
-            let ear = UdpSocket::bind((service, PORT)).unwrap();
-            ear.set_read_timeout(Some(SILENCE)).unwrap();
+            let listener = UdpSocket::bind((service, PORT)).unwrap();
+            listener.set_read_timeout(Some(SILENCE)).unwrap();
             self.datagram(client, service, PORT, b"hello");
-            ways.push((name, ear.recv(&mut [0; 16]).is_ok()));
+            ways.push((name, listener.recv(&mut [0; 16]).is_ok()));
         }
         // … what it learns by ARP, …
         let stranger = Ipv4Addr::new(10, 9, 0, 77);
@@ -626,8 +626,8 @@ fn a_killed_process_leaves_it_shut(backend: &Backend) {
     assert!(world.answers(SERVICE4));
 }
 
-fn bpffs_of(engine: &Backend) -> Option<PathBuf> {
-    match engine {
+fn bpffs_of(backend: &Backend) -> Option<PathBuf> {
+    match backend {
         Backend::Bpf { bpffs } => Some(bpffs.clone()),
         Backend::Nft => None,
     }
@@ -756,15 +756,15 @@ fn every_interface_has_it(backend: &Backend) {
     assert!(!world.answers(SERVICE4));
 }
 
-fn a_rivals_claim_shuts_it(engine: &Backend) {
+fn a_rivals_claim_shuts_it(backend: &Backend) {
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(engine, "test.cluster", PATTERN).unwrap();
+    let filter = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
     let rivals =
         RivalSettings { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
     let own = Proof([0x5a; 16]);
     let settings = GateSettings { rivals: Some(rivals), proofs: vec![own], ..world.settings() };
-    let mut gate = judge.install(settings).unwrap();
+    let mut gate = filter.install(settings).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     gate.renew(for_millis(60_000)).unwrap();
     let with = |proof| announcement(SUBJECT, proof);
@@ -785,9 +785,9 @@ fn a_rivals_claim_shuts_it(engine: &Backend) {
     for length in 0..ANNOUNCED {
         send(&right[..length]);
     }
-    for place in 0..8 {
+    for position in 0..8 {
         let mut other = right;
-        other[place] ^= 1;
+        other[position] ^= 1;
         send(&other);
     }
     assert!(world.answers(SERVICE4), "nothing of that shuts it");
@@ -803,7 +803,7 @@ fn a_rivals_claim_shuts_it(engine: &Backend) {
     assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
     assert!(matches!(gate.renew(queued), Ok(RenewalOutcome::Shut { .. })));
     assert!(!world.answers(SERVICE4), "however often");
-    assert_eq!(list(bpffs_of(engine)).unwrap()[0].deadline, None);
+    assert_eq!(list(bpffs_of(backend)).unwrap()[0].deadline, None);
     assert_eq!(gate.renew(for_millis(60_000)).unwrap(), RenewalOutcome::Open);
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
@@ -847,28 +847,30 @@ fn a_rivals_claim_shuts_it(engine: &Backend) {
 /// that prove nothing are counted; those about other nodes are not.
 fn no_socket_gets_an_announcement(backend: &Backend) {
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
-    judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
-    let ear = UdpSocket::bind((OWN4, CLAIMS_PORT)).unwrap();
+    let filter = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
+    filter.listen(world.eth.index, CLAIMS_PORT).unwrap();
+    let listener = UdpSocket::bind((OWN4, CLAIMS_PORT)).unwrap();
     let ear6 = UdpSocket::bind((OWN6, CLAIMS_PORT)).unwrap();
     let elsewhere = UdpSocket::bind((OWN4, CLAIMS_PORT + 1)).unwrap();
-    [&ear, &ear6, &elsewhere].into_iter().for_each(|ear| ear.set_read_timeout(Some(SILENCE)).unwrap());
+    [&listener, &ear6, &elsewhere]
+        .into_iter()
+        .for_each(|listener| listener.set_read_timeout(Some(SILENCE)).unwrap());
     let bytes = announcement(SUBJECT, Proof([1; 16]));
     let of = |from: IpAddr, payload: &[u8]| {
         let to = if from.is_ipv4() { OWN4.into() } else { IpAddr::from(OWN6) };
         world.datagram(from, to, CLAIMS_PORT, payload);
     };
-    let silent = || ear.recv(&mut [0; 99]).is_err() && ear6.recv(&mut [0; 99]).is_err();
+    let silent = || listener.recv(&mut [0; 99]).is_err() && ear6.recv(&mut [0; 99]).is_err();
     // For a group without a gate.
     of(CLIENT4.into(), &bytes);
     of(CLIENT6.into(), &bytes);
     assert!(silent(), "no gate stands");
-    let before = judge.refused().unwrap();
+    let before = filter.refused().unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
     let rivals =
         RivalSettings { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
     let settings = GateSettings { rivals: Some(rivals), proofs: vec![Proof([2; 16])], ..world.settings() };
-    let mut gate = judge.install(settings).unwrap();
+    let mut gate = filter.install(settings).unwrap();
     gate.renew(for_millis(60_000)).unwrap();
     let stranger = IpAddr::from(Ipv4Addr::new(10, 9, 0, 3));
     of(CLIENT4.into(), &bytes);
@@ -880,16 +882,16 @@ fn no_socket_gets_an_announcement(backend: &Backend) {
         b"LOCL\x01\x01\0\0 of another version, and long enough to be one of its announcements",
     );
     assert!(silent());
-    assert_eq!(judge.refused().unwrap() - before, 5);
+    assert_eq!(filter.refused().unwrap() - before, 5);
     for other in others(SUBJECT) {
         of(CLIENT4.into(), &announcement(other, Proof([1; 16])));
     }
     assert!(silent());
-    assert_eq!(judge.refused().unwrap() - before, 5, "about others");
+    assert_eq!(filter.refused().unwrap() - before, 5, "about others");
     // All other datagrams arrive, also short ones. At another port every datagram arrives.
     for payload in [&b"LOC"[..], b"", b"###\nt=status\n", b"XLOCL"] {
         of(CLIENT4.into(), payload);
-        assert_eq!(ear.recv(&mut [0; 99]).ok(), Some(payload.len()));
+        assert_eq!(listener.recv(&mut [0; 99]).ok(), Some(payload.len()));
         of(CLIENT6.into(), payload);
         assert_eq!(ear6.recv(&mut [0; 99]).ok(), Some(payload.len()));
     }
@@ -897,7 +899,7 @@ fn no_socket_gets_an_announcement(backend: &Backend) {
     assert_eq!(elsewhere.recv(&mut [0; 99]).ok(), Some(bytes.len()));
     assert!(world.answers(SERVICE4));
     gate.remove().unwrap();
-    judge.remove().unwrap();
+    filter.remove().unwrap();
 }
 
 /// `nft` notices with the first renewal that a rival was heard, and opens with the second.
@@ -1004,9 +1006,9 @@ fn two_gates_do_not_meet(backend: &Backend) {
     let first = GateSettings { addresses: vec![SERVICE4.into()], ..world.settings() };
     let name = GateName::new("test.cluster", "another group");
     let second = GateSettings { name, addresses: vec![SERVICE6.into()], ..world.settings() };
-    let judge = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
-    let mut first = judge.install(first).unwrap();
-    let mut second = judge.install(second).unwrap();
+    let filter = PacketFilter::open(backend, "test.cluster", PATTERN).unwrap();
+    let mut first = filter.install(first).unwrap();
+    let mut second = filter.install(second).unwrap();
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
     first.renew(for_millis(60_000)).unwrap();
     assert!(world.answers(SERVICE4) && !world.answers(SERVICE6));
@@ -1049,7 +1051,10 @@ fn a_shifted_clock_is_noticed() {
             return;
         };
         let text = String::from_utf8_lossy(&output.stdout);
-        let (near, about) = (offset.parse::<i64>().unwrap() * 1000, "CLOCK_BOOTTIME of this process is ");
+        let (near, about) = (
+            offset.parse::<i64>().unwrap() * 1000,
+            "CLOCK_BOOTTIME of this process differs from the kernel's by ",
+        );
         let told = text.split(about).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<i64>().ok());
         assert!(
             told.is_some_and(|told| told.abs_diff(near) < 100) && text.contains("time namespace"),
@@ -1072,7 +1077,7 @@ fn nft_needs_no_right_on_the_host() {
             assert!(output.status.success() && !errors.contains("skipped"), "{output:?}");
         }
         other => {
-            let _ = writeln!(io::stderr(), "skipped: no user namespaces here: {other:?}");
+            let _ = writeln!(io::stderr(), "skipped: cannot make a user namespaces here: {other:?}");
         }
     }
 }

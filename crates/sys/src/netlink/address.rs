@@ -338,8 +338,10 @@ impl Netlink {
             let lifetime = lost.lifetime.map(|left| Lifetime { valid: left.valid.max(1), ..left });
             match self.put_address(&restored, lifetime, NLM_F_CREATE | NLM_F_EXCL) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    let text =
-                        format!("it is off, and {} went with it and cannot be put back: {error}", lost.ip);
+                    let text = format!(
+                        "it was removed, and {} was removed with it and cannot be added again: {error}",
+                        lost.ip
+                    );
                     result = result.and(Err(io::Error::new(error.kind(), text)));
                 }
                 _ => {}
@@ -540,7 +542,7 @@ mod tests {
             ];
             netlink.add_address(&new(eth.index, "172.23.2.1", 24)).unwrap();
             let error = netlink.put_back(&lost).unwrap_err().to_string();
-            assert!(error.contains("172.23.2.2 went with it"), "{error}");
+            assert!(error.contains("172.23.2.2 was removed with it"), "{error}");
             let left = netlink.addresses().unwrap();
             assert!(left.iter().any(|a| a.ip == lost[2].ip), "{left:?}");
         });

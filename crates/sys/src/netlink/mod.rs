@@ -251,7 +251,7 @@ pub(crate) struct MessageHeader {
 
 /// The error for an answer of several pieces that changed between them in each attempt, so that nothing is known.
 pub(crate) fn changed_meanwhile() -> io::Error {
-    io::Error::new(io::ErrorKind::Interrupted, "what the kernel was asked for changed while it answered")
+    io::Error::new(io::ErrorKind::Interrupted, "the kernel's tables changed during each attempt to read them")
 }
 
 /// The payload of an error message begins with a negative errno; 0 is an acknowledgement.

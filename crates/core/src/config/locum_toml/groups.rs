@@ -107,9 +107,9 @@ pub(super) fn read<'t>(
     }
     if defaults.guard.is_none() && !has_third_voter && found.iter().any(|it| !it.table.contains_key("guard"))
     {
-        let message = "the guard of groups that name none is `none`: without a third voter neither of two nodes can \
-                       know that the other is dead and not only unheard, so each takes over when the other has been \
-                       silent for a lease, and in a partition both run them";
+        let message = "groups without `guard` get the guard `none`: with two voters a node cannot tell a dead node \
+                       from an unreachable one. Each node takes over after one lease of silence, and in a partition \
+                       both run the groups";
         let cure = "add a witness (`locum witness` on a third machine), or write `guard = \"none\"`";
         let warning = reader.report.warning(message).cure(cure);
         if !members.voters.is_empty() {
@@ -162,7 +162,7 @@ fn group<'t>(
     let candidates = prefer.iter().copied().chain(others).collect::<Vec<_>>();
     let i_know = table.get("i-know").and_then(|item| reader.text(item, "a sentence")).and_then(|text| {
         if text.text.trim().is_empty() {
-            reader.error(&text, "this says nothing", "write why it is safe");
+            reader.error(&text, "this is empty", "write why it is safe");
             return None;
         }
         Some(text.text.to_string())
@@ -209,7 +209,7 @@ fn explain_one(
     let order = group.candidates.iter().map(|node| members.nodes[node.0].name.as_str()).collect::<Vec<_>>();
     let why = if group.prefer.is_empty() { "no preference" } else { "preferred first" };
     let text = format!(
-        "group {}: guard {}; on {} ({why}); runs again within {} of its node's death",
+        "group {}: guard {}; on {} ({why}); runs again within {} after its node dies",
         group.name,
         group.guard,
         order.join(", "),
@@ -280,8 +280,8 @@ fn guard(item: &TomlItem<'_>, has_third_voter: bool, reader: &mut TomlReader<'_>
             reader.error(&text, format!("the guard `{guard}` is not there yet"), cure);
         }
         Guard::Lease if !has_third_voter => {
-            let message = "a lease needs a third voter: it promises that no two nodes answer, which takes a majority, and \
-                           of two voters neither is one when the other falls silent";
+            let message = "the guard `lease` needs a third voter: when one of two voters falls silent, the other \
+                           one is not a majority";
             let cure =
                 "add a witness (`locum witness` on a third machine prints its line), or write `\"none\"`";
             if reader.is_whole() {
@@ -303,7 +303,7 @@ fn failback(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<Failback
         DeValue::Integer(_) => reader.time(item, Duration::ZERO..=TIME_MAX).map(Failback::After),
         _ => {
             let text = reader.text(item, r#"`"stay"`, `"when-asked"` or a time"#)?;
-            let message = format!("`{}` is no failback", shown(text.text));
+            let message = format!("`{}` is not a failback setting", shown(text.text));
             reader.error(
                 &text,
                 message,
@@ -379,7 +379,7 @@ fn one_resource(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<reso
     let kinds = KINDS.into_iter().filter(|kind| table.contains_key(*kind)).collect::<Vec<_>>();
     let [kind] = *kinds else {
         let message = match kinds.is_empty() {
-            true => "the resource does not say what it is".to_string(),
+            true => "the resource has no kind".to_string(),
             false => format!("the resource is {} at once", kinds.join(" and ")),
         };
         let cure = format!("write one of `{}`", KINDS.join("`, `"));
@@ -396,7 +396,7 @@ fn one_resource(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<reso
     };
     for (key, _) in table {
         if !belongs(key.get_ref()) {
-            let message = format!("`{}` says nothing of a resource with `{kind}`", key.get_ref());
+            let message = format!("`{}` does not apply to a resource with `{kind}`", key.get_ref());
             reader.error_at(&key.span(), message, "remove it");
         }
     }
@@ -541,7 +541,7 @@ fn shared_data(group: &NativeGroup, places: &[FilePlace], reader: &mut TomlReade
             continue;
         }
         let message = format!(
-            "the guard `{}` does not protect data: for a while two nodes may have {} at once",
+            "the guard `{}` does not protect data: two nodes may use {} at once for a while",
             group.guard,
             shown(&resource.runs.text)
         );
@@ -570,7 +570,7 @@ fn twice(found: &[TomlGroup<'_>], reader: &mut TomlReader<'_>) {
                 seen.insert(same.into(), (place.line, it.name.text));
                 continue;
             };
-            let message = format!("{} is there already, in line {line} (group {group})", shown(&what));
+            let message = format!("{} is already in line {line} (group {group})", shown(&what));
             match ip {
                 Some(_) => {
                     let cure = "leave one: an address belongs to one group";

@@ -92,7 +92,7 @@ fn nodes(
     for (lower, name, item, table) in named {
         if members.nodes.last().is_some_and(|node| node.name == lower) {
             let cure = "leave one: capital letters make no difference in the names of nodes";
-            reader.error(&name, format!("the node `{lower}` is there twice"), cure);
+            reader.error(&name, format!("the node `{lower}` appears twice"), cure);
             reader.lacks_node = true;
             continue;
         }
@@ -145,7 +145,7 @@ fn end(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<LinkEnd> {
             address.contains([':', '%']) || address.starts_with(|c: char| c.is_ascii_digit());
         if scope.is_some() || looks_like_address {
             let cure = r#"write the node's own address on this link, such as `"10.0.0.1"`; the port stands in `[links.NAME]`"#;
-            reader.error(&text, format!("`{}` is no IP address", shown(address)), cure);
+            reader.error(&text, format!("`{}` is not an IP address", shown(address)), cure);
             return None;
         }
         return match interface(text.text) {
@@ -216,7 +216,7 @@ fn port(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<u16> {
 
 /// Refuses heartbeat's port: daemons of the R1 dialect would be disturbed.
 fn theirs(span: &Range<usize>, reader: &mut TomlReader<'_>) {
-    let message = format!("the port {} is that of clusters with ha.cf", HEARTBEATS_PORT);
+    let message = format!("the port {} is used by clusters with ha.cf", HEARTBEATS_PORT);
     reader.error_at(span, message, format!("write another one, such as {PORT}"));
 }
 
@@ -249,7 +249,7 @@ fn medium(
                 let cure = format!("remove it, or see in docs/locum-toml.md what makes a link {kind}");
                 reader.error_at(
                     &key.span(),
-                    format!("`{}` says nothing of the link `{name}`", key.get_ref()),
+                    format!("`{}` does not apply to the link `{name}`", key.get_ref()),
                     cure,
                 );
             }
@@ -269,7 +269,7 @@ fn medium(
             Some(item) => {
                 let text = reader.text(item, r#"`"239.192.1.1"`"#)?;
                 let Some(group) = text.text.parse().ok().filter(IpAddr::is_multicast) else {
-                    let message = format!("`{}` is no multicast address", shown(text.text));
+                    let message = format!("`{}` is not a multicast address", shown(text.text));
                     reader.error(&text, message, r#"write one such as `"239.192.1.1"` or `"ff02::6940"`"#);
                     return None;
                 };
@@ -329,7 +329,7 @@ fn add_link(
                 if addresses.contains(ip) {
                     reader.error_at(
                         &span,
-                        format!("{ip} is another node's already"),
+                        format!("{ip} is already the address of another node"),
                         "write this node's own address",
                     );
                 } else if addresses.first().is_some_and(|first| first.is_ipv4() != ip.is_ipv4()) {
@@ -376,7 +376,8 @@ fn unreachable_pairs(members: &TomlMembers, reader: &mut TomlReader<'_>) {
         }
     }
     if is_single && !reader.report.failed() {
-        let warning = reader.report.warning("there are nodes with one link between them: its cut parts them");
+        let warning =
+            reader.report.warning("some nodes share only one link; if it fails, they lose each other");
         reader.report.add(warning.cure("give them a second one, over other cables and switches"));
     }
 }
@@ -412,7 +413,7 @@ fn witnesses(top: &DeTable<'_>, default_port: u16, members: &mut TomlMembers, re
             reader.error_at(
                 &place,
                 format!(
-                    "{} is an address of the node `{node}`, with which this vote would be silent",
+                    "{} is an address of the node `{node}`; if that node fails, this vote is lost, too",
                     address.ip()
                 ),
                 "let the witness run on another machine, and write that one's address",
@@ -442,7 +443,7 @@ fn witness_address(item: &TomlItem<'_>, port: u16, reader: &mut TomlReader<'_>) 
     let address = alone.or_else(|_| text.text.parse::<SocketAddr>());
     let Ok(address) = address else {
         let cure = r#"write `"10.9.0.1"`, `"10.9.0.1:6940"` or `"[fd00::9]:6940"`; names are not resolved"#;
-        reader.error(&text, format!("`{}` is no address", shown(text.text)), cure);
+        reader.error(&text, format!("`{}` is not an address", shown(text.text)), cure);
         return None;
     };
     let ip = address.ip();
@@ -470,7 +471,7 @@ fn secret(item: &TomlItem<'_>, reader: &mut TomlReader<'_>) -> Option<Secret> {
     if key.is_none() {
         reader.error_at(
             &item.span(),
-            "this is no key of 64 hex digits",
+            "this is not a key of 64 hex digits",
             "copy the line that `locum witness` printed",
         );
     }
@@ -537,7 +538,7 @@ fn voters(top: &DeTable<'_>, members: &TomlMembers, reader: &mut TomlReader<'_>)
     match voters.len() {
         1..=VOTERS_MAX => {}
         0 if reader.report.failed() => {}
-        0 => reader.absent(&item.span(), "nobody votes", "leave `voters` out, or name some"),
+        0 => reader.absent(&item.span(), "there are no voters", "leave `voters` out, or name some"),
         many => {
             let cure = format!("name at most {VOTERS_MAX}: more take longer and agree no better");
             reader.error_at(&item.span(), format!("there are {many} voters"), cure);
@@ -562,7 +563,7 @@ fn say_voters(
         NativeMember::Witness(WitnessIndex(witness)) => members.witnesses[witness].name.as_str(),
     };
     let names = voters.iter().map(name).collect::<Vec<_>>().join(", ");
-    let alone = if voters.len() == 2 { ", or one while the other is silent" } else { "" };
+    let alone = if voters.len() == 2 { ", or one in single-vote mode while the other is silent" } else { "" };
     let text = format!("voters are {names}: a claim needs {} of them{alone}", voters.len() / 2 + 1);
     match span {
         Some(span) => reader.explain(span, text),
@@ -578,8 +579,7 @@ fn say_voters(
         }
     }
     if voters.len() > 2 && voters.len().is_multiple_of(2) {
-        let message =
-            format!("{} voters stand the loss of no more than {} do", voters.len(), voters.len() - 1);
+        let message = format!("{} voters survive no more losses than {}", voters.len(), voters.len() - 1);
         let info = reader.report.info(message).cure("one voter less, or one more, such as a witness");
         reader.report.add(info);
     }

@@ -1,4 +1,4 @@
-//! Reads `locum.toml`: text in, a checked [`Plan`] out, and a [`Diag`] for each error and remark, all at once.
+//! Reads `locum.toml`: text in, a checked [`NativePlan`] out, and a [`Diag`] for each error and remark, all at once.
 //!
 //! Nodes are read first, because everything else names them; then links, witnesses and voters; then groups and their
 //! relations. The order of the tables in the file does not matter.
@@ -221,15 +221,14 @@ fn broken_form(message: &str, wrong: &str) -> (String, String) {
     let name = shown(wrong);
     if message.starts_with("string values must be quoted") {
         return match wrong {
-            "" => (
-                "the value is missing".into(),
-                "write it behind the `=`; texts and times stand in quotes".into(),
-            ),
-            _ => ("texts and times stand in quotes".into(), format!(r#"write `"{name}"`"#)),
+            "" => {
+                ("the value is missing".into(), "write it after the `=`; texts and times need quotes".into())
+            }
+            _ => ("texts and times need quotes".into(), format!(r#"write `"{name}"`"#)),
         };
     }
     if message.starts_with("duplicate key") {
-        return (format!("`{name}` is there already"), "leave one of them".into());
+        return (format!("`{name}` appears twice"), "leave one of them".into());
     }
     (message.into(), "see docs/locum-toml.md for the file's form".into())
 }
@@ -238,7 +237,7 @@ fn timing(top: &DeTable<'_>, reader: &mut TomlReader<'_>) -> NativeTiming {
     let pace = top.get("pace").and_then(|item| reader.time(item, PACE_MIN..=PACE_MAX));
     let timing = NativeTiming::of(pace.unwrap_or(PACE));
     let text = format!(
-        "a silent node has lost its groups after {}; a beat every {} (see `locum explain timing`)",
+        "a silent node loses its groups after {}; a beat every {} (see `locum explain timing`)",
         Shown(timing.lease),
         Shown(timing.beat)
     );
@@ -281,7 +280,7 @@ fn local(top: &DeTable<'_>, reader: &mut TomlReader<'_>) -> Local {
             text: &local.key_file,
             span: top.get("key-file").map(toml::Spanned::span).unwrap_or_default(),
         };
-        reader.error(&text, "this is no file's name", r#"write `"locum.key"`"#);
+        reader.error(&text, "this is not a file name", r#"write `"locum.key"`"#);
     }
     let Some(table) = top.get("local").and_then(|item| reader.table(item, "`[local]` and keys below it"))
     else {
@@ -291,7 +290,11 @@ fn local(top: &DeTable<'_>, reader: &mut TomlReader<'_>) -> Local {
     let mut path = |name: &str| {
         let text = reader.text(table.get(name)?, "an absolute path")?;
         if !text.text.starts_with('/') {
-            reader.error(&text, format!("`{}` is no absolute path", shown(text.text)), "begin it with `/`");
+            reader.error(
+                &text,
+                format!("`{}` is not an absolute path", shown(text.text)),
+                "begin it with `/`",
+            );
             return None;
         }
         Some(text.text.into())

@@ -139,9 +139,9 @@ impl TomlReader<'_> {
         if self.is_full() || !self.is_whole() {
             return;
         }
-        let message = format!("`{}` is no {what}", shown(at.text));
+        let message = format!("`{}` is not a known {what}", shown(at.text));
         let cure = match meant(at.text, known.clone()) {
-            Some(name) => format!("is `{}` meant?", shown(name)),
+            Some(name) => format!("did you mean `{}`?", shown(name)),
             None => {
                 let all = known.take(12).map(shown).collect::<Vec<_>>().join(", ");
                 if all.is_empty() { format!("there is no {what}") } else { format!("there are: {all}") }
@@ -181,11 +181,7 @@ impl TomlReader<'_> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.error_at(
-            &item.span(),
-            format!("here stands {is}, and {expected} is expected"),
-            format!("write {example}"),
-        );
+        self.error_at(&item.span(), format!("found {is}, expected {expected}"), format!("write {example}"));
     }
 
     pub(super) fn text<'a>(&mut self, item: &'a TomlItem<'a>, example: &str) -> Option<Text<'a>> {
@@ -314,7 +310,7 @@ impl TomlReader<'_> {
                 continue;
             };
             if found.iter().any(|(earlier, _)| *earlier == index) {
-                self.error(&text, format!("`{}` is there twice", shown(text.text)), "leave one");
+                self.error(&text, format!("`{}` appears twice", shown(text.text)), "leave one");
                 continue;
             }
             found.push((index, text));
@@ -362,14 +358,14 @@ impl TomlReader<'_> {
             }
             all_known = false;
             let cure = match (meant(name.text, known.clone()), elsewhere(name.text)) {
-                (Some(known), _) => format!("is `{known}` meant?"),
+                (Some(known), _) => format!("did you mean `{known}`?"),
                 (None, Some(cure)) => cure,
                 (None, None) => {
                     let all = known.clone().collect::<Vec<_>>().join(", ");
                     format!("remove it; known here are {all}")
                 }
             };
-            self.error(&name, format!("`{}` is no key of this table", shown(name.text)), cure);
+            self.error(&name, format!("`{}` is not a key of this table", shown(name.text)), cure);
         }
         all_known
     }
@@ -382,5 +378,5 @@ fn elsewhere(name: &str) -> Option<String> {
         return Some("remove it; all such times follow from `pace`: see `locum explain timing`".into());
     }
     let key = KEYS.iter().find(|key| key.name == name)?;
-    Some(format!("it stands in {}", key.table.header()))
+    Some(format!("it belongs in {}", key.table.header()))
 }

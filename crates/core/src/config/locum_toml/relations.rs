@@ -52,7 +52,7 @@ pub(super) fn read<'t>(found: &mut [TomlGroup<'t>], reader: &mut TomlReader<'_>)
         let (one, other) = (&found[a.0].group.candidates, &found[b.0].group.candidates);
         if one.len() == 1 && one == other {
             let message = format!(
-                "`{}` and `{}` may run on one node only, the same",
+                "`{}` and `{}` may run only on the same single node",
                 name(found, a.0),
                 name(found, b.0)
             );

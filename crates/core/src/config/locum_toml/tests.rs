@@ -294,11 +294,14 @@ fn two_nodes_alone_have_no_guard_and_are_told_why() {
     assert_eq!(checked.plan.map(|plan| plan.groups[0].guard), Some(Guard::None));
     let diags = checked.diags.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(diags.len(), 1, "{diags:?}");
-    assert!(diags[0].contains("neither of two nodes can know that the other is dead"), "{diags:?}");
+    assert!(
+        diags[0].contains("with two voters a node cannot tell a dead node from an unreachable one"),
+        "{diags:?}"
+    );
     assert!(diags[0].contains("add a witness"), "{diags:?}");
     assert_eq!(diagnostics(&format!("{text}groups.g.guard = 'none'\n")), Vec::<String>::new());
     let diags = diagnostics(&format!("{text}groups.g.guard = 'lease'\n"));
-    assert!(diags.len() == 1 && diags[0].contains("a lease needs a third voter"), "{diags:?}");
+    assert!(diags.len() == 1 && diags[0].contains("the guard `lease` needs a third voter"), "{diags:?}");
 }
 
 #[test]
@@ -329,37 +332,40 @@ fn every_fault_has_its_place_and_its_cure() {
             "pace = 1\n",
             r#"1:8: error: the unit is missing (write `"1s"`; units are `ms`, `s`, `min` and `h`)"#,
         ),
-        ("pace = 1s\n", r#"1:8: error: texts and times stand in quotes (write `"1s"`)"#),
+        ("pace = 1s\n", r#"1:8: error: texts and times need quotes (write `"1s"`)"#),
         ("pace = '10ms'\n", "1:8: error: 10ms is too short (write a time from 100ms to 1min)"),
-        ("pce = '1s'\n", "1:1: error: `pce` is no key of this table (is `pace` meant?)"),
-        ("Key_File = 'x'\n", "1:1: error: `Key_File` is no key of this table (is `key-file` meant?)"),
+        ("pce = '1s'\n", "1:1: error: `pce` is not a key of this table (did you mean `pace`?)"),
+        ("Key_File = 'x'\n", "1:1: error: `Key_File` is not a key of this table (did you mean `key-file`?)"),
         (
             "deadtime = '1s'\n",
-            "1:1: error: `deadtime` is no key of this table (remove it; all such times follow from `pace`: see \
+            "1:1: error: `deadtime` is not a key of this table (remove it; all such times follow from `pace`: see \
                 `locum explain timing`)",
         ),
-        ("prefer = 'alpha'\n", "1:1: error: `prefer` is no key of this table (it stands in [groups.NAME])"),
-        ("cluster = 'x'\n", "1:1: error: `cluster` is there already (leave one of them)"),
+        (
+            "prefer = 'alpha'\n",
+            "1:1: error: `prefer` is not a key of this table (it belongs in [groups.NAME])",
+        ),
+        ("cluster = 'x'\n", "1:1: error: `cluster` appears twice (leave one of them)"),
         ("port = 0\n", "1:8: error: 0 is out of range (write a whole number from 1 to 65535)"),
         (
             "port = '1'\n",
-            "1:8: error: here stands a text, and a whole number is expected (write a whole number from 1 to 65535)",
+            "1:8: error: found a text, expected a whole number (write a whole number from 1 to 65535)",
         ),
         (
             "port = 694\n",
-            "1:8: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+            "1:8: error: the port 694 is used by clusters with ha.cf (write another one, such as 6940)",
         ),
         (
             "links.a.port = 694\n",
-            "1:16: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+            "1:16: error: the port 694 is used by clusters with ha.cf (write another one, such as 6940)",
         ),
         (
             "witnesses.x.address = '10.9.0.2:694'\n",
-            "1:23: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+            "1:23: error: the port 694 is used by clusters with ha.cf (write another one, such as 6940)",
         ),
         (
             "witnesses.x.address = '10.1.0.2:7000'\n",
-            "1:23: error: 10.1.0.2 is an address of the node `beta`, with which this vote would be silent (let the \
+            "1:23: error: 10.1.0.2 is an address of the node `beta`; if that node fails, this vote is lost, too (let the \
                 witness run on another machine, and write that one's address)",
         ),
         (
@@ -372,22 +378,22 @@ fn every_fault_has_its_place_and_its_cure() {
             "1:22: error: 10.9.0.1 is the address of the witness `w` (take a free address of the network in which \
                 the clients are)",
         ),
-        ("voters = ['alpa']\n", "1:11: error: `alpa` is no node or witness (is `alpha` meant?)"),
-        ("voters = ['alpha', 'alpha']\n", "1:20: error: `alpha` is there twice (leave one)"),
-        ("key-file = ''\n", "1:12: error: this is no file's name (write `\"locum.key\"`)"),
+        ("voters = ['alpa']\n", "1:11: error: `alpa` is not a known node or witness (did you mean `alpha`?)"),
+        ("voters = ['alpha', 'alpha']\n", "1:20: error: `alpha` appears twice (leave one)"),
+        ("key-file = ''\n", "1:12: error: this is not a file name (write `\"locum.key\"`)"),
         (
             "nodes.alpha.links.c = '10.2.0.1'\n",
             "1:23: error: only one node is connected to the link `c` (write it in the `links` of another node too)",
         ),
-        ("links.x.port = 7\n", "1:7: error: `x` is no link of a node (there are: a, b)"),
+        ("links.x.port = 7\n", "1:7: error: `x` is not a known link of a node (there are: a, b)"),
         (
             "links.a.ttl = 7\n",
-            "1:9: error: `ttl` says nothing of the link `a` (remove it, or see in docs/locum-toml.md what makes \
+            "1:9: error: `ttl` does not apply to the link `a` (remove it, or see in docs/locum-toml.md what makes \
                 a link multicast or serial)",
         ),
         (
             "witnesses.x.address = 'third'\n",
-            "1:23: error: `third` is no address (write `\"10.9.0.1\"`, `\"10.9.0.1:6940\"` or \
+            "1:23: error: `third` is not an address (write `\"10.9.0.1\"`, `\"10.9.0.1:6940\"` or \
                 `\"[fd00::9]:6940\"`; names are not resolved)",
         ),
         (
@@ -396,7 +402,7 @@ fn every_fault_has_its_place_and_its_cure() {
         ),
         (
             "witnesses.w.key = '00'\n",
-            "1:19: error: this is no key of 64 hex digits (copy the line that `locum witness` printed)",
+            "1:19: error: this is not a key of 64 hex digits (copy the line that `locum witness` printed)",
         ),
         (
             "groups.g.prefer = 'alpha'\n",
@@ -405,12 +411,12 @@ fn every_fault_has_its_place_and_its_cure() {
         ),
         (
             "groups.g.resources = '10.0.0.300'\n",
-            "1:22: error: `10.0.0.300` is no IP address (write four numbers from 0 to 255 without leading \
+            "1:22: error: `10.0.0.300` is not an IP address (write four numbers from 0 to 255 without leading \
                 zeros, or an IPv6 address)",
         ),
         (
             "groups.g.resources = [{ uint = 'x' }]\n",
-            "1:25: error: `uint` is no key of this table (is `unit` meant?)",
+            "1:25: error: `uint` is not a key of this table (did you mean `unit`?)",
         ),
         (
             "groups.g.resources = [{ unit = 'x', mount = '/y', on = '/z' }]\n",
@@ -419,7 +425,7 @@ fn every_fault_has_its_place_and_its_cure() {
         ),
         (
             "groups.g.resources = [{ unit = 'x', on = '/z' }]\n",
-            "1:37: error: `on` says nothing of a resource with `unit` (remove it)",
+            "1:37: error: `on` does not apply to a resource with `unit` (remove it)",
         ),
         (
             "groups.g.resources = [{ ocf = 'apache' }]\n",
@@ -433,29 +439,29 @@ fn every_fault_has_its_place_and_its_cure() {
         ),
         (
             "groups.g = { resources = 'x', guard = 'leas' }\n",
-            "1:39: error: `leas` is no guard (is `lease` meant?)",
+            "1:39: error: `leas` is not a known guard (did you mean `lease`?)",
         ),
         (
             "groups.g = { resources = 'x', failback = 'yes' }\n",
-            "1:42: error: `yes` is no failback (write `\"stay\"`, `\"when-asked\"`, or how long the node must \
+            "1:42: error: `yes` is not a failback setting (write `\"stay\"`, `\"when-asked\"`, or how long the node must \
                 have been alive: `\"5min\"`)",
         ),
         (
             "groups.g = { resources = 'Filesystem::/dev/sda1::/srv' }\n",
-            "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
-                Filesystem::/dev/sda1::/srv at once (take it out of the group, or write `i-know = \"\u{2026}\"` \
+            "1:26: error: the guard `lease` does not protect data: two nodes may use \
+                Filesystem::/dev/sda1::/srv at once for a while (take it out of the group, or write `i-know = \"\u{2026}\"` \
                 with the reason why it is safe)",
         ),
         (
             "groups.g = { resources = 'writer::/dev/sdc' }\n",
-            "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
-                writer::/dev/sdc at once (take it out of the group, or write `i-know = \"\u{2026}\"` with the reason \
+            "1:26: error: the guard `lease` does not protect data: two nodes may use \
+                writer::/dev/sdc at once for a while (take it out of the group, or write `i-know = \"\u{2026}\"` with the reason \
                 why it is safe)",
         ),
         (
             "groups.g = { resources = { ocf = 'x:iSCSILogicalUnit', parameters = { path = '/dev/sdb' } } }\n",
-            "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
-                ocf:x:iSCSILogicalUnit::path=/dev/sdb at once (take it out of the group, or write `i-know = \
+            "1:26: error: the guard `lease` does not protect data: two nodes may use \
+                ocf:x:iSCSILogicalUnit::path=/dev/sdb at once for a while (take it out of the group, or write `i-know = \
                 \"\u{2026}\"` with the reason why it is safe)",
         ),
         (
@@ -466,10 +472,13 @@ fn every_fault_has_its_place_and_its_cure() {
             "groups.g = { resources = 'x', after = 'g' }\n",
             "1:39: error: the group is `after` itself (name another group, or remove it)",
         ),
-        ("groups.g = { resources = 'x', after = 'h' }\n", "1:39: error: `h` is no group (there are: g)"),
+        (
+            "groups.g = { resources = 'x', after = 'h' }\n",
+            "1:39: error: `h` is not a known group (there are: g)",
+        ),
         (
             "[[groups.g]]\nresources = 'x'\n",
-            "1:1: error: here stands a list, and a table is expected (write `[groups.g]` with single brackets, \
+            "1:1: error: found a list, expected a table (write `[groups.g]` with single brackets, \
                 and its keys below)",
         ),
         (
@@ -477,13 +486,16 @@ fn every_fault_has_its_place_and_its_cure() {
             "1:8: error: `a b` cannot be a name (write 1 to 32 letters, digits, `-`, `_` and `.`, a letter or \
                 digit first)",
         ),
-        ("local.watchdog = 'x'\n", "1:18: error: `x` is no absolute path (begin it with `/`)"),
+        ("local.watchdog = 'x'\n", "1:18: error: `x` is not an absolute path (begin it with `/`)"),
         (
             "local.realtime = 1\n",
-            "1:18: error: here stands a number, and true or false is expected (write `true` or `false`, without \
+            "1:18: error: found a number, expected true or false (write `true` or `false`, without \
                 quotes)",
         ),
-        ("local.log-facility = 'damon'\n", "1:22: error: `damon` is no syslog facility (is `daemon` meant?)"),
+        (
+            "local.log-facility = 'damon'\n",
+            "1:22: error: `damon` is not a known syslog facility (did you mean `daemon`?)",
+        ),
     ];
     let wrong = cases
         .iter()
@@ -512,7 +524,7 @@ fn nodes_and_links_are_checked_against_each_other() {
         ),
         (
             "cluster = 'c'\nnodes.alpha.links.a = '10.0.0.1'\nnodes.beta.links.a = '10.0.0.1'\n",
-            "10.0.0.1 is another node's already",
+            "10.0.0.1 is already the address of another node",
         ),
         (
             "cluster = 'c'\nnodes.alpha.links.a = '10.0.0.1'\nnodes.beta.links.a = 'fd00::1'\n",
@@ -524,7 +536,7 @@ fn nodes_and_links_are_checked_against_each_other() {
         ),
         (
             "cluster = 'c'\nnodes.alpha.links.a = '10.0.0.1:694'\nnodes.beta.links.a = '10.0.0.2'\n",
-            "`10.0.0.1:694` is no IP address",
+            "`10.0.0.1:694` is not an IP address",
         ),
         (
             "cluster = 'c'\nnodes.alpha.links = {a = '10.0.0.1', b = '10.1.0.1'}\nnodes.beta.links.a = \
@@ -546,7 +558,7 @@ fn nodes_and_links_are_checked_against_each_other() {
         ),
         (
             "cluster = 'c'\nnodes.alpha.links.a = 'eth0'\nnodes.Alpha.links.a = 'eth0'\nnodes.b.links.a = 'eth0'\n",
-            "the node `alpha` is there twice",
+            "the node `alpha` appears twice",
         ),
         (
             // printf node13192 | sha256sum | cut -c1-8
@@ -567,7 +579,7 @@ fn a_refused_node_is_all_that_is_said() {
     for (me, name, expected) in [
         ("alpha", "be ta", "`be ta` cannot be a name"),
         ("be ta", "be ta", "`be ta` cannot be a name"),
-        ("alpha", "ALPHA", "the node `alpha` is there twice"),
+        ("alpha", "ALPHA", "the node `alpha` appears twice"),
     ] {
         let text = format!("cluster = 'c'\nnodes.'{name}'.links.a = '10.0.0.2'\n{rest}prefer = 'beta'\n");
         let diags = check(text.as_bytes(), me).diags;
@@ -581,17 +593,17 @@ fn one_unit_in_two_forms_is_one() {
     for (one, two) in [("'web'", "{ unit = 'web' }"), ("{ unit = 'web.service' }", "'web'")] {
         let said =
             diagnostics(&with(&format!("groups.g.resources = [{one}]\ngroups.h.resources = [{two}]\n")));
-        assert!(said.iter().any(|line| line.contains("is there already, in line")), "{one} {two}: {said:?}");
+        assert!(said.iter().any(|line| line.contains("is already in line")), "{one} {two}: {said:?}");
     }
     let said =
         diagnostics(&with("groups.g.resources = ['web']\ngroups.h.resources = [{ unit = 'web.socket' }]\n"));
-    assert!(said.iter().all(|line| !line.contains("is there already")), "{said:?}");
+    assert!(said.iter().all(|line| !line.contains("is already in")), "{said:?}");
 }
 
 #[test]
 fn a_host_name_is_no_address() {
     let said = fault("groups.g.resources = ['web.example.com/24']\n");
-    assert!(said.contains("`web.example.com` is no IP address (write the address itself"), "{said}");
+    assert!(said.contains("`web.example.com` is not an IP address (write the address itself"), "{said}");
 }
 
 #[test]
@@ -615,7 +627,7 @@ fn relations_that_cannot_be_are_refused() {
             "nodes = 'alpha'\napart = 'b'",
             "nodes = 'alpha'",
             "",
-            "`a` and `b` may run on one node only, the same",
+            "`a` and `b` may run only on the same single node",
         ),
     ] {
         let groups = [("a", a), ("b", b), ("c", c)]
@@ -740,7 +752,7 @@ fn a_broken_line_is_named_and_nothing_is_made_up_because_of_it() {
         "cluster = 'c'\npcae = '1s'\n[nodes.alpha\nlinks.a = 'eth0'\n[groups.x]\nresources = 'y'\n",
     );
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].starts_with("locum.toml:2:1: error: `pcae` is no key"), "{said:?}");
+    assert!(said[0].starts_with("locum.toml:2:1: error: `pcae` is not a key"), "{said:?}");
     assert!(said[1].starts_with("locum.toml:3:13: error: unclosed table, expected `]`"), "{said:?}");
 }
 

@@ -95,11 +95,12 @@ impl NativeDirector {
             true => (
                 Level::Error,
                 format!(
-                    "{name} is refused: it speaks protocols {lowest} to {highest}, this member {} to {}; upgrade the older",
+                    "{name} is refused: it speaks protocols {lowest} to {highest}, this member {} to {}; upgrade \
+                     the older one",
                     OURS.lowest, OURS.highest
                 ),
             ),
-            false => (Level::Info, format!("{name} speaks our protocol now")),
+            false => (Level::Info, format!("{name} speaks a protocol in common with this member now")),
         };
         self.note(level, text);
     }
@@ -113,7 +114,7 @@ impl NativeDirector {
         }
         let name = self.name(member);
         let text = match key == ours {
-            true => format!("{name} signs with our key {key} now"),
+            true => format!("{name} now signs with key {key}, as this member does"),
             false => {
                 format!("{name} signs with key {key}, this member with key {ours}: finish the roll-over")
             }

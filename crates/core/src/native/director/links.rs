@@ -3,7 +3,7 @@
 //! that witness and all other members.
 //!
 //! This member sees itself what a link brings. The other side reports what the link carries to it: its beats say on
-//! which links it hears us. A state counts after it has lasted for [`Timing::link_test`], so one lost beat changes
+//! which links it hears us. A state counts after it has lasted for [`NativeTiming::link_test`], so one lost beat changes
 //! nothing.
 //!
 //! A member counts as heard if any link brings its frames. Its echoes of our beats show that it hears us, whatever
@@ -50,7 +50,7 @@ pub(super) struct LinkPath {
     way: LinkDirections,
     /// The state as it looks now, and since when.
     seems: (LinkDirections, Instant),
-    /// The state last reported by [`Links::news`].
+    /// The state last reported by [`Links::next_change`].
     reported: LinkDirections,
 }
 
@@ -219,7 +219,7 @@ impl Links {
         }
     }
 
-    /// The links on which each member is heard now, for a beat of ours. Also judges all links; [`Self::news`] has the
+    /// The links on which each member is heard now, for a beat of ours. Also judges all links; [`Self::next_change`] has the
     /// changes.
     pub(super) fn beat(&mut self, now: Instant) -> BTreeMap<MemberIndex, u32> {
         let mut hears = BTreeMap::new();
@@ -281,7 +281,7 @@ impl LinkPath {
     }
 }
 
-/// Updates what each link of a member looks like now. What has lasted for [`Timing::link_test`] counts.
+/// Updates what each link of a member looks like now. What has lasted for [`NativeTiming::link_test`] counts.
 fn update_states(peer: &mut LinkPeer, now: Instant, timing: &NativeTiming) {
     let is_up = peer.paths.iter().any(|path| path.is_heard(now, timing));
     let hears_us =

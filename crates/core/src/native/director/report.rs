@@ -1,4 +1,4 @@
-//! The director's state as a [`Status`], for `locum status`.
+//! The director's state as a [`NativeStatus`], for `locum status`.
 
 use super::*;
 use crate::{
@@ -74,8 +74,9 @@ impl NativeDirector {
                 RefusalAlarm::OldGeneration | RefusalAlarm::TwoMachines => (
                     misses_somebody,
                     format!(
-                        "frames from {from} are refused as those of an earlier life of their sender: its clock and its state \
-                         directory went back in time, or another machine uses its name; set its clock, then restart locum there"
+                        "frames from {from} are refused as those of an earlier run of their sender: its clock and \
+                         its state directory went back in time, or another machine uses its name; set its clock, \
+                         then restart locum there"
                     ),
                 ),
                 RefusalAlarm::OtherKey => (
@@ -113,8 +114,8 @@ impl NativeDirector {
         let known = &self.peers[member.index()];
         let view = self.node.peer(member);
         let versions = known.versions.map(|(_, versions)| (versions.lowest, versions.highest));
-        let refused = view.filter(|view| view.refused).map(|_| "another pace than ours");
-        let refused = refused.or(known.refused.then_some("no protocol in common with us"));
+        let refused = view.filter(|view| view.refused).map(|_| "its pace differs from ours");
+        let refused = refused.or(known.refused.then_some("it has no protocol in common with us"));
         let path = |path: &links::LinkPath| PathStatus {
             link: self.short_name(path.out),
             way: path.way(),
@@ -163,7 +164,7 @@ impl NativeDirector {
             differs: view.is_some_and(|view| view.differs),
             differences: view.iter().flat_map(|view| view.differences).map(difference).collect(),
             unable: self.group_names(&unable),
-            cut: self.group_names(&cut),
+            unreachable: self.group_names(&cut),
         }
     }
 
@@ -190,7 +191,7 @@ impl NativeDirector {
             guard: plan.guard.name().into(),
             candidates: plan.candidates.iter().map(node_name).collect(),
             owner: owner.map(|owner| self.name(owner.member).into()),
-            unowned: self.node.blocked_reason(now, group),
+            blocked: self.node.blocked_reason(now, group),
             disputed: self.node.disputed(now, group),
             ballot: owner.map(|owner| self.ballot(owner.ballot)),
             epoch: held.map(|held| self.ballot(held.epoch)),
@@ -214,14 +215,14 @@ impl NativeDirector {
     /// The pins that keep a group where it is.
     fn group_pins(&self, group: GroupIndex, owner: Option<MemberIndex>, now: Instant) -> Vec<Pin> {
         let own = self.node.gossip().pinned(Some(self.node.id(group)));
-        let frozen = "frozen: it is not started, stopped or moved, whoever owns it";
+        let frozen = "frozen: no node starts, stops or moves it";
         let held = self.node.held_down(now, group).map(|held| Pin {
             kind: PinKind::HeldDown,
             age: Some(held.age.as_secs_f64()),
             user: None,
             by: None,
             text: format!(
-                "held down for {} s more: failures have moved it too often",
+                "held for {} s more: failures have moved it too often",
                 held.until.since(now).as_secs().saturating_add(1)
             ),
         });
@@ -231,7 +232,7 @@ impl NativeDirector {
 
     /// The pins of this node as a whole, and of all nodes.
     fn pins(&self, now: Instant) -> Vec<Pin> {
-        let maintenance = "maintenance: nothing is started, stopped or moved in the whole cluster";
+        let maintenance = "maintenance: no node starts, stops or moves any group";
         let all = self.node.gossip().pinned(None);
         let all = all.map(|pinned| self.asked_for(PinKind::Maintenance, pinned, maintenance, now));
         let standby = self.standby.map(|standby| Pin {
@@ -239,7 +240,7 @@ impl NativeDirector {
             age: Some(now.since(standby.since).as_secs_f64()),
             user: Some(standby.user),
             by: Some(self.my_name().into()),
-            text: "standby: nothing is to run on this node".into(),
+            text: "standby: this node takes no groups".into(),
         });
         all.into_iter().chain(standby).collect()
     }
@@ -262,9 +263,9 @@ impl NativeDirector {
         let better = plan.prefer.iter().take_while(|node| **node != owner).find(|node| lives(node))?;
         let name = &self.plan.nodes[better.0].name;
         let text = match plan.failback {
-            Failback::Stay => format!("would rather be on {name}; failback = \"stay\""),
+            Failback::Stay => format!("prefers {name}; failback = \"stay\" keeps it where it is"),
             Failback::WhenAsked => {
-                format!("would rather be on {name}; `locum move {} {name}` takes it there", plan.name)
+                format!("prefers {name}; `locum move {} {name}` moves it there", plan.name)
             }
             Failback::After(_) => return None,
         };
@@ -290,7 +291,7 @@ impl NativeDirector {
                 Some(VoterStanding::Voting) => OwnVote::Votes,
                 Some(VoterStanding::Broken) => OwnVote::Broken,
             },
-            alone: member.single_vote_since().map(|since| now.since(since).as_secs_f64()),
+            single_vote: member.single_vote_since().map(|since| now.since(since).as_secs_f64()),
             ceiling: member.ledger().synced().ceiling,
         }
     }
@@ -307,19 +308,20 @@ fn complaints(status: &NativeStatus) -> (Vec<String>, Vec<String>) {
     if !status.votes.heard {
         let silent = status.votes.voters.iter().filter(|voter| !voter.answers);
         let silent: Vec<&str> = silent.map(|voter| voter.name.as_str()).collect();
-        troubles.push(format!("no majority of the voters answers: {} are missing", silent.join(", ")));
+        troubles.push(format!("no majority of the voters answers: no answer from {}", silent.join(", ")));
     }
-    if status.votes.alone.is_some() {
+    if status.votes.single_vote.is_some() {
         troubles.push(
-            "this node counts alone: in a partition the other one does, too, and both run every group".into(),
+            "this node is in single-vote mode: in a partition the other node is, too, and both run every group".into(),
         );
     }
     match status.votes.own {
         OwnVote::Broken => troubles.push(
-            "the ledger cannot be written: this member does not vote until it is started again with a good disk".into(),
+            "the ledger cannot be written: this member does not vote; check the disk of the state directory, then \
+             restart locum".into(),
         ),
         OwnVote::Blank => {
-            troubles.push("there is no ledger yet: this member does not vote before it has copied one".into());
+            troubles.push("there is no ledger yet: this member does not vote before it has copied one from the others".into());
         }
         OwnVote::None | OwnVote::Mute { .. } | OwnVote::Votes => {}
     }
@@ -350,7 +352,7 @@ fn complaints(status: &NativeStatus) -> (Vec<String>, Vec<String>) {
     for group in &status.groups {
         let name = &group.name;
         if group.owner.is_none() {
-            let why = group.unowned.iter().map(|why| format!(": {why}")).collect::<String>();
+            let why = group.blocked.iter().map(|why| format!(": {why}")).collect::<String>();
             troubles.push(format!("{name} has no owner{why}"));
         }
         if let Some(why) = &group.failure {
@@ -358,7 +360,7 @@ fn complaints(status: &NativeStatus) -> (Vec<String>, Vec<String>) {
         }
         if !group.unproved.is_empty() {
             let nodes: Vec<&str> = group.unproved.iter().map(|entry| entry.node.as_str()).collect();
-            hints.push(format!("{name}: not yet proved that {} has stopped it", nodes.join(", ")));
+            hints.push(format!("{name}: not yet proved to have stopped it: {}", nodes.join(", ")));
         }
         hints.extend(group.pins.iter().map(|pin| format!("{name}: {}", pin.text)));
     }

@@ -26,6 +26,7 @@ use crate::{
     },
 };
 
+mod announced;
 mod renamed;
 
 const TOML: &str = r#"
@@ -360,10 +361,10 @@ impl World {
         let now = now(self.millis);
         let status = self.director(member).status(now);
         for group in &status.groups {
-            assert_eq!(group.owner.is_none(), group.unowned.is_some(), "{group:?}");
+            assert_eq!(group.owner.is_none(), group.blocked.is_some(), "{group:?}");
         }
         let says = |group: &NativeGroupStatus| {
-            let why = group.unowned.as_ref()?;
+            let why = group.blocked.as_ref()?;
             assert!(status.troubles.contains(&format!("{} has no owner: {why}", group.name)));
             Some(format!("{}: {why}", group.name))
         };
@@ -471,102 +472,6 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
     world.machines[1].director = None;
     world.pass(3000);
     assert_eq!(world.owner(), Some(0));
-}
-
-#[test]
-fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
-    let mut world = World::new(TOML);
-    world.pass(4000);
-    // First the group had no owner. Then it moves, and its earlier owner has stopped.
-    let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), None), user: 0 };
-    world.handle(0, Event::Order { id: OrderId(1), order });
-    world.pass(4000);
-    assert_eq!(world.owner(), Some(1));
-    assert_eq!(
-        [0, 1].map(|member| world.machines[member].announced.len()),
-        [0, 0],
-        "there is nobody to tell"
-    );
-    // The gate of a silent owner may still be open.
-    world.machines[1].director = None;
-    world.pass(20_000);
-    assert_eq!(world.owner(), Some(0));
-    let announced = &world.machines[0].announced[..];
-    let beat = plan(TOML, "a").timing.beat.as_millis();
-    let ([(first, one), ..], Some((last, _))) = (announced, announced.last()) else { panic!() };
-    assert!(announced.iter().all(|(_, other)| other == one), "{announced:?}");
-    assert_eq!((one.subject, one.owner), (subject_of("b"), MemberId::of("a")));
-    assert_eq!(world.machines[1].proofs, [one.proof], "what the silent one's gate was told");
-    let own = &world.machines[0].proofs;
-    assert!(own.len() == 1 && !own.contains(&one.proof));
-    let long = u128::from(last - first);
-    assert!(long < 10_000 && long + beat >= 10_000, "{announced:?}");
-    let beats = 10_000 / beat;
-    let count = announced.len() as u128;
-    assert!((beats..=beats + 2).contains(&count), "{count} in {beats} beats");
-}
-
-/// After a restart a voter lets nothing below its ceiling pass, so the owner proposes a higher ballot. A rival may meet
-/// that ballot at one voter alone. The owner's gate knows it first, and knows the old one until the new one is owned.
-#[test]
-fn a_ballot_is_expected_before_it_is_proposed() {
-    let mut world = World::new(TOML);
-    world.pass(4000);
-    assert_eq!(world.owner(), Some(0));
-    let [old] = world.machines[0].proofs[..] else { panic!("one ballot, one key") };
-    world.machines[0].proofs_before.clear();
-    let mut ledger = world.machines[2].ledgers.last().cloned().unwrap();
-    ledger.ceiling += 1000;
-    world.machines[2].ledgers.push(ledger);
-    world.restart(2, 20, false);
-    world.pass(6000);
-    assert_eq!(world.owner(), Some(0), "it is claimed again while its lease runs");
-    let [new] = world.machines[0].proofs[..] else { panic!("{:?}", world.machines[0].proofs) };
-    assert_ne!(new, old);
-    let before = &world.machines[0].proofs_before;
-    assert!(before.starts_with(&[vec![old], vec![old, new]]), "{before:?}");
-    assert!(world.machines[0].announced.is_empty(), "nothing of its own is ever proved");
-}
-
-/// In a roll-over a gate cannot know which key a rival signs with.
-#[test]
-fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
-    let mut world = World::new(TOML);
-    world.pass(4000);
-    let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), None), user: 0 };
-    world.handle(0, Event::Order { id: OrderId(1), order });
-    world.pass(4000);
-    assert_eq!(world.owner(), Some(1));
-    let [old] = world.machines[1].proofs[..] else { panic!("one ballot, one key") };
-    let both = |signing| Keys::new(signing, vec![key(0, "secret"), key(1, "other")]).unwrap();
-    world.handle(1, Event::Keys(both(0)));
-    let [first, second] = world.machines[1].proofs[..] else { panic!("{:?}", world.machines[1].proofs) };
-    assert!(first == old && second != old);
-    // The taker already signs with the new key.
-    (0..3).for_each(|member| world.handle(member, Event::Keys(both(u8::from(member != 1)))));
-    world.machines[1].director = None;
-    world.pass(4000);
-    assert_eq!(world.owner(), Some(0));
-    let (_, announced) = world.machines[0].announced[0];
-    assert_eq!(announced.proof, second);
-    assert_eq!(world.machines[1].proofs, [first, second]);
-}
-
-/// A witness that has a key of its own speaks only for itself: a proof by that key ends no ownership.
-#[test]
-fn a_witness_s_key_proves_nothing_to_a_gate() {
-    let secret = "11".repeat(32);
-    let mut world = World::new(&format!("{TOML}\nwitnesses.w.key = \"{secret}\"\n"));
-    world.pass(4000);
-    assert_eq!(world.owner(), Some(0));
-    let [expected] = world.machines[0].proofs[..] else { panic!("one ballot, one key") };
-    let subject = {
-        let director = world.director(0);
-        let ballot = director.expected[&GroupIndex(0)][0];
-        announcement::proved(director.subject(GroupIndex(0), ballot).unwrap(), ballot.round)
-    };
-    assert_eq!(keys().claim_proof([&subject[..]]), expected);
-    assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([&subject[..]]), expected);
 }
 
 /// Two of three voters are a majority, but neither may claim before the third has come, too.
@@ -868,15 +773,15 @@ fn a_member_without_a_common_protocol_is_refused_with_a_line() {
     };
     drop(world.take_notes(0));
     (0..3).for_each(|_| say(&mut world, PROTOCOL + 1, PROTOCOL + 2));
-    let refused = "b is refused: it speaks protocols 2 to 3, this member 1 to 1; upgrade the older";
+    let refused = "b is refused: it speaks protocols 2 to 3, this member 1 to 1; upgrade the older one";
     assert_eq!(world.take_notes(0), [refused]);
     let now = now(world.millis);
     let status = world.director(0).status(now);
     assert_eq!(status.frames.refused.get("version"), Some(&(3 * words.len() as u64)));
-    assert_eq!(status.members[1].refused.as_deref(), Some("no protocol in common with us"));
+    assert_eq!(status.members[1].refused.as_deref(), Some("it has no protocol in common with us"));
     assert!(!world.director(0).node().hears(MemberIndex(1)));
     say(&mut world, PROTOCOL, PROTOCOL + 2);
-    assert!(world.take_notes(0).contains(&"b speaks our protocol now".into()));
+    assert!(world.take_notes(0).contains(&"b speaks a protocol in common with this member now".into()));
     assert!(world.director(0).node().hears(MemberIndex(1)));
 }
 
@@ -999,7 +904,7 @@ fn a_restarted_node_logs_the_pins_that_hold_and_not_those_that_are_over() {
         world.pass(100);
     }
     let by = "asked for at a by user 7";
-    assert_eq!(said(&mut world, 1), [format!("is frozen: {by}"), format!("is free again: {by}")]);
+    assert_eq!(said(&mut world, 1), [format!("is frozen: {by}"), format!("is no longer frozen: {by}")]);
     order(&mut world, NativeOrder::Maintenance(true));
     world.pass(3500);
     assert_eq!(said(&mut world, 1), [format!("maintenance begins: {by}")]);
@@ -1038,7 +943,7 @@ fn status_says_why_a_group_has_no_owner() {
             "web: this node asks the voters for it"
         ]
     );
-    assert_eq!((&b[0], b.last().unwrap().as_str()), (&a[0], "web: it is the turn of a"));
+    assert_eq!((&b[0], b.last().unwrap().as_str()), (&a[0], "web: a claims it first"));
     world.pass(1000);
     assert_eq!((world.blocked(0), world.blocked(1)), (vec![], vec![]));
     // The owner dies while its group is frozen.
@@ -1074,7 +979,7 @@ fn status_says_for_whom_a_handover_waits() {
         world.director(0).status(now).groups[0].waiting.as_ref().map(ToString::to_string)
     };
     let why = "clients would not reach it on b: an interface there carries nothing";
-    assert_eq!(waiting(&mut world), Some(format!("waits for a node that can take it: {why} (12 s of 30)")));
+    assert_eq!(waiting(&mut world), Some(format!("waits until a node can take it: {why} (12 s of 30)")));
     world.handle(1, Event::Service { resource, state: Carrier::Up });
     world.pass(2000);
     assert_eq!((world.owner(), waiting(&mut world)), (Some(1), None));
@@ -1086,7 +991,7 @@ fn status_says_what_hinders_each_candidate() {
                  groups.log.resources = ['l']\ngroups.log.nodes = ['a']\ngroups.log.apart = 'db'\n";
     let mut world = World::new(&format!("{TOML}{apart}"));
     world.pass(5000);
-    let met = "log: no node may have it now: a has db, which must not meet it".to_string();
+    let met = "log: no node may have it now: a has db, which must not be on the same node".to_string();
     assert_eq!((world.blocked(0), world.blocked(1)), (vec![met.clone()], vec![met]));
 
     // The only candidate of a group dies. A second group comes after that one, and a third stays together with the
@@ -1102,7 +1007,7 @@ fn status_says_what_hinders_each_candidate() {
     let orphans = [
         "cache: it comes after db, which has no owner",
         "db: no node may have it now: a is silent",
-        "web: it is for whoever owns cache, with which it stays together",
+        "web: it stays together with cache, and is claimed by the owner of that group",
     ];
     assert_eq!(world.blocked(1), orphans);
 
@@ -1157,7 +1062,9 @@ fn a_refused_move_says_what_hinders_the_node() {
     assert!(world.machines[0].runs);
     order(&mut world, 0, NativeOrder::Online);
     order(&mut world, 1, NativeOrder::Online);
-    let done = Some(Answer::Done("everything that another node may run is handed over".into()));
+    let done = Some(Answer::Done(
+        "this node is on standby: every group that another node may run is handed over".into(),
+    ));
     assert_eq!(order(&mut world, 0, NativeOrder::Standby), done);
     assert!(!world.machines[0].runs);
     order(&mut world, 0, NativeOrder::Online);

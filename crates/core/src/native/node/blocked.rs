@@ -38,7 +38,7 @@ impl NativeNode {
             return Some(BlockedReason::Links);
         }
         if self.ownership.waits_for_gossip() {
-            return Some(BlockedReason::Boards);
+            return Some(BlockedReason::Gossip);
         }
         if self.ownership.waits_for_files() {
             return Some(BlockedReason::Files);
@@ -66,7 +66,7 @@ impl NativeNode {
         let is_claiming =
             self.member.claimant().is_some_and(|claimant| claimant.is_claiming(self.ids[group.0]));
         Some(match self.groups.phase(group) {
-            GroupPhase::Stuck(_) => BlockedReason::Stuck,
+            GroupPhase::StopFailed(_) => BlockedReason::StopFailed,
             GroupPhase::Stopped if is_claiming => BlockedReason::Claiming,
             GroupPhase::Stopped => BlockedReason::Soon,
             _ => BlockedReason::Stopping,

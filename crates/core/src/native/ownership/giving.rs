@@ -183,7 +183,7 @@ impl Ownership {
                 Err(format!("{} is not heard", view.plan.nodes[to.0].name))
             }
             Some(to) if !view.plan.groups[group.0].candidates.contains(&to) => {
-                Err(format!("{} is none of its `nodes`", view.plan.nodes[to.0].name))
+                Err(format!("{} is not among its `nodes`", view.plan.nodes[to.0].name))
             }
             Some(to) if !ranking.contains(&to) => Err(self.blocked_candidate(view, group, to).to_string()),
             None if ranking.iter().all(|node| *node == view.me) => {
@@ -208,7 +208,7 @@ impl Ownership {
     ) -> BlockedCandidate {
         BlockedCandidate {
             node: view.plan.nodes[node.0].name.clone(),
-            by: self.candidate_reason(view, group, node),
+            reason: self.candidate_reason(view, group, node),
         }
     }
 

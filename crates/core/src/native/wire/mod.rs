@@ -55,18 +55,18 @@ pub enum WireRefusal {
     #[error("signed with a key that is not of method sha256")]
     WeakKey,
     /// This field of the head is missing or malformed.
-    #[error("the field `{0}` is missing or not in its form")]
+    #[error("the field `{0}` is missing or malformed")]
     Head(&'static str),
     /// The sender, whose name is letters, digits, `-`, `_` and `.`, is not a member: the configurations differ, or
     /// somebody has our key.
-    #[error("the sender `{0}` is no member of this cluster")]
+    #[error("the sender `{0}` is not a member of this cluster")]
     UnknownSender(String),
     /// Our own frame: broadcasts come back.
     #[error("our own frame")]
     Own,
     /// Our own frame from an earlier start: it came back late, it is a recording, or another machine was made from a
     /// copy of our disk.
-    #[error("a frame of an earlier life of this member")]
+    #[error("a frame of an earlier run of this member")]
     OwnEarlier,
     /// It claims to be ours, but we have not sent it: another machine has our name, or our clock and our state went
     /// back in time.
@@ -76,10 +76,10 @@ pub enum WireRefusal {
     )]
     SameName,
     /// Of an older generation of its sender, or sent before our own restart.
-    #[error("a frame of an older life of its sender")]
+    #[error("a frame of an earlier run of its sender")]
     Replayed,
     /// The message is malformed.
-    #[error("a message that is not in the form of its kind")]
+    #[error("a malformed message")]
     Message,
     /// It is about a member that our configuration does not have: the configurations differ.
     #[error("a message about a member that is not known here")]

@@ -292,7 +292,7 @@ fn only_members_are_heard_and_not_we_ourselves() {
     let mut read = |frame: Vec<u8>| reader.read(NOW, &frame, &keys()).unwrap_err();
     assert_eq!(read(frames(&["nobody"], 0, 1, 1)), WireRefusal::UnknownSender("nobody".into()));
     assert_eq!(read(frames(&["node2"], 0, GENERATION + 1, 1)), WireRefusal::Own);
-    assert_eq!(read(frames(&["node2"], 0, GENERATION, 99)), WireRefusal::OwnEarlier, "of our last life");
+    assert_eq!(read(frames(&["node2"], 0, GENERATION, 99)), WireRefusal::OwnEarlier, "of our last run");
     assert_eq!(read(frames(&["node2"], 0, GENERATION + 1, 2)), WireRefusal::SameName);
     assert_eq!(read(frames(&["node2"], 0, GENERATION + 2, 1)), WireRefusal::SameName);
 }

@@ -1,7 +1,7 @@
 //! Compares the configuration files of both nodes, and withholds groups that the files give to different nodes.
 //!
 //! Each node of Locum sends a digest of the lines that must be the same on both nodes, in its status. While the digests
-//! differ, it sends the lines themselves, piece by piece ([`telling`]).
+//! differ, it sends the lines themselves, piece by piece ([`exchange`]).
 //!
 //! Two nodes whose `haresources` give one resource to different nodes would both run it without noticing, because each
 //! holds a group that the other does not know by that name. So while both nodes hear each other, a resource is not
@@ -259,7 +259,8 @@ impl R1Director {
         if is_new || is_told {
             match self.disagreement() {
                 Some(text) => self.note(Level::Error, text),
-                None => self.note(Level::Info, "the files of both nodes say the same again".to_string()),
+                None => self
+                    .note(Level::Info, "ha.cf and haresources are the same on both nodes again".to_string()),
             }
         }
         if differs && (is_new || begins_to_ask) {
@@ -408,10 +409,13 @@ impl R1Director {
     pub(super) fn withheld_text(&self, group: GroupIndex) -> String {
         let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
         let why = match self.files.withheld.get(&group) {
-            Some(WithheldReason::Untold) => format!("{peer} has not told all of its own yet"),
-            Some(WithheldReason::Given) | None => format!("by its own {peer} has it"),
+            Some(WithheldReason::Untold) => format!("{peer} has not sent all of its file yet"),
+            Some(WithheldReason::Given) | None => format!("the other file gives it to {peer}"),
         };
-        format!("group {} is not run here: the files differ, and {why}", self.plan.groups[group.0].key)
+        format!(
+            "group {}: not started here: the files of the nodes differ, and {why}",
+            self.plan.groups[group.0].key
+        )
     }
 
     /// How the files differ, if they do, and what to do.
@@ -423,7 +427,7 @@ impl R1Director {
         let Some(differences) = &self.files.theirs.differences else {
             let told = self.files.theirs.received.percent();
             return Some(format!(
-                "ha.cf or haresources differ from those of {peer}, which has told {told} % of them so far: {cure}"
+                "ha.cf or haresources differ from those of {peer} ({told} % compared so far): {cure}"
             ));
         };
         let shown = |value: &Option<String>| match value {
@@ -446,8 +450,8 @@ impl R1Director {
         let lasts = self.now.instant.since(self.files.theirs.deaf?) >= self.plan.timing.deadtime / 2;
         lasts.then(|| {
             format!(
-                "{} does not hear this node, which hears it: frames are lost one way (a filter, a bad cable), or recordings of \
-                 {}'s frames are played here",
+                "{} cannot hear this node, but this node hears it: frames are lost in one direction (packet filter, \
+                 bad cable), or {}'s frames are being replayed here",
                 peer.name, peer.name
             )
         })

@@ -239,7 +239,7 @@ impl R1Director {
                 let same = nodes.iter().all(|name| self.plan.nodes.contains(name))
                     && self.plan.nodes.iter().all(|name| nodes.contains(name));
                 if !same {
-                    let text = "the peer's list of nodes differs from ours; frames do not change ours";
+                    let text = "the peer's ha.cf has other nodes than ours; write the same `node` lines on both nodes";
                     self.note(Level::Warning, text.to_string());
                 }
                 self.join();

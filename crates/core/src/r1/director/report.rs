@@ -1,4 +1,4 @@
-//! The status of one node: the director's state as a [`Status`].
+//! The status of one node: the director's state as a [`R1Status`].
 
 use super::*;
 use crate::model::status::Waiting;
@@ -143,8 +143,8 @@ impl R1Director {
         let name = self.plan.nodes[node.0].clone();
         let reason = match taker {
             _ if starts.is_empty() => Some(format!("nothing moves: {name} runs nothing")),
-            None if self.peer.is_none() => Some("nobody takes over: the cluster has one node".to_string()),
-            None => Some("nobody takes over: the other node is not there".to_string()),
+            None if self.peer.is_none() => Some("no node takes over: the cluster has one node".to_string()),
+            None => Some("no node takes over: the other node is not there".to_string()),
             Some(_) if self.r1.state() != R1State::Stable => {
                 Some("this node has not settled yet".to_string())
             }
@@ -178,13 +178,13 @@ impl R1Director {
                 format!("two machines use the name {name}, one of them is {from}: stop locum on the wrong one"),
             ),
             RefusalAlarm::OldGeneration if !self.files.has_refused(now) => {
-                (false, format!("recordings of frames of {name} come from {from}; they are refused"))
+                (false, format!("replayed frames of {name} from {from} are refused"))
             }
             RefusalAlarm::OldGeneration => (
                 true,
                 format!(
-                    "frames of {name} from {from} are refused as those of an earlier life: its state directory is an \
-                     older copy, or another machine uses its name; restart locum there"
+                    "frames of {name} from {from} are refused because their generation is too old: its state \
+                     directory is an older copy, or another machine uses its name; restart locum there"
                 ),
             ),
             RefusalAlarm::OtherKey => (
@@ -205,18 +205,19 @@ impl R1Director {
         troubles.extend(self.one_way());
         if let Some(peer) = &self.peer {
             if peer.left {
-                troubles.push(format!("{} has left the cluster: nobody would take over", peer.name));
+                troubles.push(format!("{} has left the cluster: no node would take over", peer.name));
             } else if !peer.watch.state().is_up() {
-                troubles.push(format!("{} is not heard: nobody would take over", peer.name));
+                troubles.push(format!("{} is not heard: no node would take over", peer.name));
             }
         }
         if self.r1.is_fencing() {
             let name = self.peer.as_ref().map_or("the peer", |peer| peer.name.as_str());
             troubles.push(match self.r1.fencing_failure() {
                 Some((times, why)) => format!(
-                    "{name} could not be reset, tried {times} times: {why}; nothing of it is taken over before it is"
+                    "node {name}: could not be reset ({times} tries): {why}; its groups are not taken over until it \
+                     is reset"
                 ),
-                None => format!("{name} is being reset; nothing of it is taken over before it is"),
+                None => format!("node {name}: being reset; its groups are not taken over until it is reset"),
             });
         }
         for ((index, link), view) in (0..).map(LinkIndex).zip(&self.plan.links).zip(&self.links) {
@@ -247,10 +248,13 @@ impl R1Director {
             {
                 troubles.push(format!("group {} could not be started on {}", group.key, peer.name));
             }
-            if matches!(self.groups.phase(index), GroupPhase::Stuck(_)) {
-                troubles.push(format!("group {} cannot be stopped here: a person is needed", group.key));
+            if matches!(self.groups.phase(index), GroupPhase::StopFailed(_)) {
+                troubles.push(format!(
+                    "group {}: stop failed here: an administrator must stop its resources",
+                    group.key
+                ));
             } else if book.owner.is_none() && self.left.is_none() {
-                troubles.push(format!("group {} runs nowhere that this node knows of", group.key));
+                troubles.push(format!("group {}: runs on no node, as far as this node knows", group.key));
             }
         }
         if !self.r1.contested().is_none() {
@@ -268,7 +272,10 @@ impl R1Director {
             );
         }
         if self.plan.links.len() == 1 && self.peer.is_some() {
-            hints.push(format!("one link only ({}): its loss looks like a death", self.plan.links[0].name));
+            hints.push(format!(
+                "only one link ({}): if it fails, the nodes lose each other; add a second link over other cables",
+                self.plan.links[0].name
+            ));
         }
         hints
     }

@@ -74,23 +74,23 @@ impl R1Director {
     fn send_script(&mut self, kind: &str, fields: &[(String, String)]) -> Result<(), String> {
         let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain(kind) || kind.len() >= TYPE_MAX {
-            return Err(format!("a type has less than {TYPE_MAX} printable characters"));
+            return Err(format!("a type has fewer than {TYPE_MAX} printable characters"));
         }
         if matches!(kind, "addnode" | "delnode") {
-            return Err("the nodes stand in ha.cf, and R1 has two; no message changes them".to_string());
+            return Err("nodes are configured in ha.cf; a message cannot add or remove one".to_string());
         }
         let field =
             |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let label = match (kind, field("node"), field("weight"), field("site")) {
             ("setweight", Some(node), Some(weight), _) => {
-                let weight = weight.parse().map_err(|_| "`weight` is no number")?;
+                let weight = weight.parse().map_err(|_| "`weight` is not a number")?;
                 Some(Body::SetWeight { node: node.into(), weight })
             }
             ("setsite", Some(node), _, Some(site)) if site.bytes().all(|b| matches!(b, b' '..=b'~')) => {
                 Some(Body::SetSite { node: node.into(), site: site.into() })
             }
             ("setweight" | "setsite", ..) => {
-                return Err("it does not say `node` and what is to be set".into());
+                return Err("it needs `node` and the value to set".into());
             }
             _ => None,
         };
@@ -106,7 +106,7 @@ impl R1Director {
             || kind.starts_with("NS_")
             || kind.starts_with("hbapi-")
         {
-            return Err("this node says that itself".to_string());
+            return Err("only the daemon itself sends this message".to_string());
         }
         let own: Vec<(String, String)> = fields
             .iter()
@@ -122,7 +122,7 @@ impl R1Director {
         }
         let dest = field("dest").map(str::to_lowercase);
         if dest.as_ref().is_some_and(|dest| !self.plan.nodes.contains(dest)) {
-            return Err("`dest` is no node of this cluster".to_string());
+            return Err("`dest` is not a node of this cluster".to_string());
         }
         let inner = self.plan.framing.inner_auth;
         let me = &self.plan.nodes[self.plan.me.0];
@@ -153,8 +153,8 @@ impl R1Director {
     pub(super) fn refuse_nodes(&mut self, message: &R1Message, nodes: &str) {
         let (kind, nodes) = (message.body.kind(), Escaped(nodes.as_bytes()));
         let text = format!(
-            "{} asks for {kind} {nodes}: frames do not change the nodes, which stand in ha.cf; a real heartbeat that \
-             does it has another list of nodes than this one now",
+            "{} asks for {kind} {nodes}: refused, because nodes are configured in ha.cf; a real heartbeat that \
+             accepts it has other nodes than this node now",
             message.src
         );
         self.note(Level::Warning, text);
@@ -172,14 +172,17 @@ impl R1Director {
             Body::SetWeight { weight, .. } => {
                 self.labels[index].weight = *weight;
                 format!(
-                    "the weight of node {} is {weight} now; nothing depends on it",
+                    "node {}: weight set to {weight} (shown in the status, no effect)",
                     self.plan.nodes[index]
                 )
             }
             Body::SetSite { site, .. } => {
                 self.labels[index].site.clone_from(site);
                 let site = Escaped(site.as_bytes());
-                format!("the site of node {} is {site} now; nothing depends on it", self.plan.nodes[index])
+                format!(
+                    "node {}: site set to {site} (shown in the status, no effect)",
+                    self.plan.nodes[index]
+                )
             }
             _ => return false,
         };

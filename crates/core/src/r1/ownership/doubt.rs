@@ -33,7 +33,7 @@ impl R1Ownership {
         self.settle_at = None;
         self.state = R1State::Stable;
         let text = format!(
-            "{} has settled, and nobody held {}: asking whether something is under way",
+            "{} has settled and no node held {}: asking it whether a hand-over is under way",
             view.name(),
             super::words(self.doubt)
         );

@@ -65,7 +65,7 @@ impl R1Ownership {
         self.death_proved(view);
     }
 
-    /// The result of the last [`Step::Fence`].
+    /// The result of the last [`R1Step::Fence`].
     pub fn fenced(&mut self, view: &R1View<'_>, outcome: &FenceOutcome) {
         let Fence::Asked { failures } = self.fence else { return };
         let name = view.name();
@@ -113,7 +113,7 @@ impl R1Ownership {
             return;
         }
         self.fence = Fence::Idle;
-        self.note(Level::Info, format!("{} is there: it need not be fenced", view.name()));
+        self.note(Level::Info, format!("{} is back: fencing is cancelled", view.name()));
         // We had not settled when it fell silent: start again by asking for its holdings.
         if matches!(self.state, R1State::Starting | R1State::BothStarting | R1State::Received) {
             self.state = R1State::Starting;

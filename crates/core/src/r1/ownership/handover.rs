@@ -25,7 +25,7 @@ impl R1Ownership {
     /// Handles an administrator's order to give a set to the peer.
     pub fn order_standby(&mut self, view: &R1View<'_>, order: OrderId, set: Holding) {
         if set.and(self.mine).is_none() {
-            let done = Answer::Done("nothing of that set is here".into());
+            let done = Answer::Done("this node holds no group of that set".into());
             return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
         }
         if let Some(why) = self.unreachable_there(view, set) {
@@ -94,13 +94,13 @@ impl R1Ownership {
             return Some("this node has not settled yet".into());
         }
         if !view.peer_up {
-            return Some(format!("{} is not there", view.name()));
+            return Some(format!("{} is not heard, or has left", view.name()));
         }
         if self.leave.is_some() {
             return Some("this node is leaving".into());
         }
         if self.legacy.speaks {
-            let text = "a real heartbeat with `auto_failback legacy` knows no hand-over; write `on` or `off` on both \
+            let text = "a heartbeat peer with `auto_failback legacy` has no hand-over; write `on` or `off` on both \
                         nodes";
             return Some(text.into());
         }

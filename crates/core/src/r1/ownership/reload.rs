@@ -13,7 +13,7 @@ impl R1Ownership {
     /// survive the reload.
     pub fn order_reload(&mut self, view: &R1View<'_>, order: OrderId) {
         if let Some((earlier, _)) = self.reload.replace((order, view.now + RELOAD_WAIT)) {
-            self.refuse_reload(earlier, "it was asked for again");
+            self.refuse_reload(earlier, "replaced by a newer order");
         }
         if let Some(why) = self.unsettled(view) {
             self.note(Level::Info, format!("Restart delayed: {why}."));
@@ -29,7 +29,7 @@ impl R1Ownership {
         match why {
             None => {
                 self.state = R1State::Left;
-                self.answer(order, Answer::Done("a new life begins, and keeps what runs".into()));
+                self.answer(order, Answer::Done("reloading in place; running groups stay up".into()));
                 self.steps.push_back(R1Step::Reloaded(self.mine));
             }
             Some(why) if is_leaving || view.now >= until => self.refuse_reload(order, &why),
@@ -39,7 +39,7 @@ impl R1Ownership {
     }
 
     fn refuse_reload(&mut self, order: OrderId, why: &str) {
-        self.answer(order, Answer::Refused(format!("no restart with other files: {why}")));
+        self.answer(order, Answer::Refused(format!("reload refused: {why}")));
     }
 
     fn unsettled(&self, view: &R1View<'_>) -> Option<String> {
@@ -71,7 +71,7 @@ impl R1Ownership {
         // If this node kept everything, a silent peer has nothing to be fenced for.
         self.peer_may_hold = kept != Holding::All;
         self.steps.push_back(R1Step::Keep(kept));
-        self.note(Level::Info, format!("restarted, and going on with {}", words(kept)));
+        self.note(Level::Info, format!("reloaded in place, still holding {}", words(kept)));
     }
 
     /// The sets that this run kept, as long as the peer has not heard of them in the usual way.

@@ -93,8 +93,8 @@ impl ArpPrograms {
             };
             if !is_attached(&link, index) {
                 let text = format!(
-                    "{} is of another network namespace, where a cluster of the same name runs: mount a bpf file system for \
-                     this one alone",
+                    "{} belongs to another network namespace, where a cluster of the same name runs: mount a separate bpf \
+                     file system for this one",
                     opened.pins.path(&hook.name()).display()
                 );
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
@@ -253,7 +253,7 @@ pub(in crate::gate) fn own_interfaces(bpffs: &Path, name: &GateName) -> io::Resu
 
 /// The clusters with such a filter, by the filter's name.
 pub(in crate::gate) fn clusters(bpffs: &Path) -> io::Result<Vec<GateName>> {
-    let all = PinDirectory::clusters(bpffs)?.into_iter().map(|judge| judge.arp_filter());
+    let all = PinDirectory::clusters(bpffs)?.into_iter().map(|filter| filter.arp_filter());
     Ok(all.filter(|name| PinDirectory::of(bpffs, name).exists()).collect())
 }
 

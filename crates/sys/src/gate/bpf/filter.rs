@@ -181,7 +181,7 @@ fn port_key(port: u16) -> PeerKey {
     peer_key(Ipv6Addr::UNSPECIFIED.into(), port)
 }
 
-/// A cluster's judge. What it is told to cover stays covered until it is removed, or the interface goes.
+/// A cluster's packet filter. What it is told to cover stays covered until it is removed, or the interface goes.
 #[derive(Debug)]
 pub(in crate::gate) struct BpfFilter {
     bpffs: PathBuf,
@@ -231,7 +231,8 @@ struct SlotKeys {
 }
 
 impl BpfFilter {
-    /// Finds the judge of the cluster of that name, or makes it; its programs are ours from now on, on all interfaces where it
+    /// Finds the packet filter of the cluster of that name, or makes it; its programs are ours from now on, on all
+    /// interfaces where it
     /// stands. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
     pub(in crate::gate) fn open(
         bpffs: &Path,
@@ -243,23 +244,23 @@ impl BpfFilter {
         let clock = syscall::load(&program::clock(), CLOCK_PROGRAM)
             .map_err(|error| with_context(&error, "load a program"))?;
         compare_clock(&clock).map_err(io::Error::other)?;
-        let place = PinDirectory::of_packet_filter(bpffs, name);
-        let maps = GateMaps::make(&place)?;
+        let pins = PinDirectory::of_packet_filter(bpffs, name);
+        let maps = GateMaps::make(&pins)?;
         let states = maps.states()?;
-        let judge = twice(&program::gate_program(maps.programs()), "locum_judge")
-            .map_err(|error| with_context(&error, "load the gate's program"))?;
-        let ear = twice(&program::claim_listener(maps.programs(), pattern), "locum_ear")
-            .map_err(|error| with_context(&error, "load the program that hears rivals"))?;
-        let book = Mutex::default();
+        let filter = twice(&program::gate_program(maps.programs()), "locum_judge")
+            .map_err(|error| with_context(&error, "load the gate program"))?;
+        let listener = twice(&program::claim_listener(maps.programs(), pattern), "locum_ear")
+            .map_err(|error| with_context(&error, "load the claim listener"))?;
+        let records = Mutex::default();
         let opened = Self {
             bpffs: bpffs.into(),
-            pins: place,
+            pins,
             maps,
             states,
-            gate_program: judge,
-            claim_listener: ear,
+            gate_program: filter,
+            claim_listener: listener,
             stays,
-            records: book,
+            records,
         };
         opened.take_over(name)?;
         Ok(opened)
@@ -267,20 +268,20 @@ impl BpfFilter {
 
     /// Reads what exists in the kernel, and removes entries that belong to no gate.
     fn take_over(&self, name: &GateName) -> io::Result<()> {
-        let mut book = self.records();
+        let mut records = self.records();
         for gate in PinDirectory::gates(&self.bpffs, name)? {
             if let Some(slot) = PinDirectory::of(&self.bpffs, &gate).slot()? {
-                book.slots.insert(slot, SlotKeys::default());
+                records.slots.insert(slot, SlotKeys::default());
             }
         }
         for (key, slot) in self.maps.addresses()? {
-            match slot.and_then(|slot| book.slots.get_mut(&slot)) {
+            match slot.and_then(|slot| records.slots.get_mut(&slot)) {
                 Some(named) => drop(named.addresses.insert(key)),
                 None => syscall::unset(&self.maps.addresses, &key)?,
             }
         }
         for (key, slot) in self.maps.groups()? {
-            match slot.and_then(|slot| book.slots.get_mut(&slot)) {
+            match slot.and_then(|slot| records.slots.get_mut(&slot)) {
                 Some(named) => named.group = Some(key),
                 None => syscall::unset(&self.maps.groups, &key)?,
             }
@@ -290,7 +291,7 @@ impl BpfFilter {
             if self.stays {
                 syscall::unset(&self.maps.peers, &peer)?;
             } else {
-                book.peers.insert(peer);
+                records.peers.insert(peer);
             }
         }
         for hook in self.pins.hooks()? {
@@ -301,7 +302,7 @@ impl BpfFilter {
                     self.check_network(&link, hook)?;
                     let [program, _] = self.programs(hook);
                     syscall::replace(&link, program).map_err(|error| attach_error(&error, hook))?;
-                    book.links.insert(hook, link);
+                    records.links.insert(hook, link);
                 }
                 None => self.pins.unpin(&hook.name())?,
             }
@@ -340,8 +341,8 @@ impl BpfFilter {
 
     /// Covers the hook from now on. Costs nothing if it is covered already.
     pub(in crate::gate) fn cover(&self, hook: Hook) -> io::Result<()> {
-        if let Entry::Vacant(place) = self.records().links.entry(hook) {
-            place.insert(self.link(hook)?);
+        if let Entry::Vacant(pins) = self.records().links.entry(hook) {
+            pins.insert(self.link(hook)?);
         }
         Ok(())
     }
@@ -377,11 +378,11 @@ impl BpfFilter {
     /// foreign program's name. The new link is made before the old one is removed, which takes 10 to 20 ms. Checks at
     /// most `most` hooks, each time others.
     pub(in crate::gate) fn stay_in_front(&self, most: usize) -> io::Result<Option<(u32, String)>> {
-        let mut book = self.records();
+        let mut records = self.records();
         let mut found = None;
-        for hook in book.hooks_after(book.front_checked, most) {
-            book.front_checked = Some(hook);
-            let link = book.links.get(&hook).filter(|link| is_attached(link, hook));
+        for hook in records.hooks_after(records.front_checked, most) {
+            records.front_checked = Some(hook);
+            let link = records.links.get(&hook).filter(|link| is_attached(link, hook));
             let asked = link.map(|link| syscall::foreign_in_front(link, hook.interface(), hook_of(hook)));
             if let Some(by) = asked.transpose()?.flatten() {
                 found = Some((hook, by));
@@ -396,7 +397,7 @@ impl BpfFilter {
         self.pins.unpin(&format!("{NEXT_PIN}{}", hook.name()))?;
         syscall::pin(&link, &next).map_err(|error| self.pins.with_context(error))?;
         // Closes the old link's descriptor first. Its pin is then the last reference, and removing that does not block.
-        book.links.insert(hook, link);
+        records.links.insert(hook, link);
         std::fs::rename(&next, &pin).map_err(|error| self.pins.with_context(error))?;
         Ok(Some((hook.interface(), by)))
     }
@@ -409,8 +410,8 @@ impl BpfFilter {
             return Ok(());
         }
         let text = format!(
-            "{} is of another network namespace, where a cluster of the same name runs: mount a bpf file system for this \
-             one alone",
+            "{} belongs to another network namespace, where a cluster of the same name runs: mount a separate bpf \
+             file system for this one",
             self.pins.path(&hook.name()).display()
         );
         Err(io::Error::new(io::ErrorKind::AddrInUse, text))
@@ -423,17 +424,17 @@ impl BpfFilter {
         for (pin, map) in self.maps.all() {
             missing.extend(self.missing_pin(&self.pins, pin, map)?);
         }
-        let mut book = self.records();
-        for hook in book.hooks_after(book.checked, most) {
-            book.checked = Some(hook);
-            let Some(own) = book.links.get(&hook) else { continue };
+        let mut records = self.records();
+        for hook in records.hooks_after(records.checked, most) {
+            records.checked = Some(hook);
+            let Some(own) = records.links.get(&hook) else { continue };
             let pin = hook.name();
             if !is_attached(own, hook) {
                 if crate::gate::check_interface(hook.interface()).is_ok() {
                     missing.push(with_interface("the program on", hook.interface()));
                 } else {
                     self.pins.unpin(&pin)?;
-                    book.links.remove(&hook);
+                    records.links.remove(&hook);
                 }
                 continue;
             }
@@ -463,17 +464,17 @@ impl BpfFilter {
                 self.pin(&self.pins, pin, map)?;
             }
         }
-        let mut book = self.records();
-        let hooks: Vec<Hook> = book.links.keys().copied().collect();
+        let mut records = self.records();
+        let hooks: Vec<Hook> = records.links.keys().copied().collect();
         for hook in hooks {
             if crate::gate::check_interface(hook.interface()).is_err() {
                 self.pins.unpin(&hook.name())?;
-                book.links.remove(&hook);
+                records.links.remove(&hook);
                 continue;
             }
             let pin = hook.name();
             let pinned = self.pins.get(&pin)?.map(syscall::link_info).transpose()?;
-            let own = book.links.get(&hook).filter(|own| is_attached(own, hook));
+            let own = records.links.get(&hook).filter(|own| is_attached(own, hook));
             match own.map(|own| Ok::<_, io::Error>((own, syscall::link_info(own)?))).transpose()? {
                 Some((_, info)) if pinned == Some(info) => {}
                 Some((own, _)) => {
@@ -483,7 +484,7 @@ impl BpfFilter {
                 }
                 None => {
                     let link = self.link(hook)?;
-                    book.links.insert(hook, link);
+                    records.links.insert(hook, link);
                 }
             }
         }
@@ -506,20 +507,21 @@ impl BpfFilter {
     /// The gate's slot: the one that it has, or a free one, shut and cleared before any entry names it. Also returns
     /// whether it is new.
     pub(super) fn slot(&self, gate: &PinDirectory) -> io::Result<(Slot, bool)> {
-        let mut book = self.records();
-        if let Some(slot) = gate.slot()?.filter(|slot| book.slots.contains_key(slot)) {
+        let mut records = self.records();
+        if let Some(slot) = gate.slot()?.filter(|slot| records.slots.contains_key(slot)) {
             gate.keep_only(&slot.name())?;
             return Ok((slot, false));
         }
         // Also removes the pins of another version: its programs would go on dropping packets.
         gate.keep_only("")?;
-        let begin = book.last.map_or(Slot::FIRST, Slot::next);
+        let begin = records.last.map_or(Slot::FIRST, Slot::next);
         let mut slot = begin;
-        while book.slots.contains_key(&slot) {
+        while records.slots.contains_key(&slot) {
             slot = slot.next();
             if slot == begin {
                 let text = format!(
-                    "{} groups of this cluster have a gate here, and no more can; `locum gate` lists them",
+                    "{} groups of this cluster have a gate on this machine already, which is the limit; `locum \
+                     gate` lists them",
                     state::SLOTS
                 );
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
@@ -527,8 +529,8 @@ impl BpfFilter {
         }
         self.states.get(slot).clear();
         self.pin(gate, &slot.name(), &self.maps.gates)?;
-        book.slots.insert(slot, SlotKeys::default());
-        book.last = Some(slot);
+        records.slots.insert(slot, SlotKeys::default());
+        records.last = Some(slot);
         Ok((slot, true))
     }
 
@@ -548,14 +550,14 @@ impl BpfFilter {
     /// Makes exactly the addresses and the group of `settings` name the slot. New entries are added before old ones are
     /// removed.
     pub(super) fn set_keys(&self, slot: Slot, settings: &GateSettings) -> io::Result<()> {
-        let mut book = self.records();
+        let mut records = self.records();
         if let Some(rivals) = &settings.rivals {
             let peers = rivals.peers.iter().map(|ip| peer_key(*ip, rivals.port));
             for peer in peers.chain([port_key(rivals.port)]) {
-                self.believe(&mut book, peer)?;
+                self.believe(&mut records, peer)?;
             }
         }
-        let named = book.slots.entry(slot).or_default();
+        let named = records.slots.entry(slot).or_default();
         let group = settings.rivals.as_ref().map(|rivals| rivals.subject.0);
         if let Some(old) = named.group.take_if(|old| Some(*old) != group) {
             delete_if_slot(&self.maps.groups, &old, slot)?;
@@ -592,7 +594,7 @@ impl BpfFilter {
             |name: &GateName| PinDirectory::of(&self.bpffs, name).slot().is_ok_and(|its| its == Some(slot));
         let text = match all.iter().find(|name| is_its(name)) {
             Some(other) => format!(
-                "the gate of group {0} has {ip} already; `locum gate --remove --group {0}` takes that one away",
+                "the gate of group {0} has {ip} already; `locum gate --remove --group {0}` removes that gate",
                 other.group()
             ),
             None => format!("another gate has {ip} already"),
@@ -602,8 +604,8 @@ impl BpfFilter {
 
     /// Removes a gate: first the entries that name its slot, then the slot.
     pub(super) fn forget(&self, slot: Slot, gate: &PinDirectory) -> io::Result<()> {
-        let mut book = self.records();
-        if let Some(named) = book.slots.get(&slot) {
+        let mut records = self.records();
+        if let Some(named) = records.slots.get(&slot) {
             for key in &named.addresses {
                 delete_if_slot(&self.maps.addresses, key, slot)?;
             }
@@ -613,7 +615,7 @@ impl BpfFilter {
         }
         self.states.get(slot).close();
         gate.remove()?;
-        book.slots.remove(&slot);
+        records.slots.remove(&slot);
         Ok(())
     }
 
@@ -649,11 +651,11 @@ impl BpfFilter {
 
 /// Removes the cluster's packet filter completely, unless a group still has a gate. Returns whether there was one.
 pub(in crate::gate) fn remove(bpffs: &Path, name: &GateName) -> io::Result<bool> {
-    let place = PinDirectory::of_packet_filter(bpffs, name);
-    if !place.exists() || !PinDirectory::gates(bpffs, name)?.is_empty() {
+    let pins = PinDirectory::of_packet_filter(bpffs, name);
+    if !pins.exists() || !PinDirectory::gates(bpffs, name)?.is_empty() {
         return Ok(false);
     }
-    place.remove()?;
+    pins.remove()?;
     Ok(true)
 }
 
@@ -674,7 +676,7 @@ fn hook_of(hook: Hook) -> TcxHook {
 }
 
 fn attach_error(error: &io::Error, hook: Hook) -> io::Error {
-    with_context(error, &with_interface("put the gate's program on", hook.interface()))
+    with_context(error, &with_interface("put the gate program on", hook.interface()))
 }
 
 fn no_pin(place: &PinDirectory, pin: &str) -> String {
@@ -682,7 +684,7 @@ fn no_pin(place: &PinDirectory, pin: &str) -> String {
 }
 
 fn other_pin(place: &PinDirectory, pin: &str) -> String {
-    format!("the pin {}: another is there", place.path(pin).display())
+    format!("the pin {}, replaced by a foreign one", place.path(pin).display())
 }
 
 /// The kernel's error for a full map says nothing of that.

@@ -55,9 +55,9 @@ impl BpfGate {
         for hook in Hook::wanted(settings) {
             filter.cover(hook)?;
         }
-        let place = PinDirectory::of(filter.bpffs(), &settings.name);
-        let (slot, is_new) = filter.slot(&place)?;
-        let gate = Self { filter, pins: place, slot };
+        let pins = PinDirectory::of(filter.bpffs(), &settings.name);
+        let (slot, is_new) = filter.slot(&pins)?;
+        let gate = Self { filter, pins, slot };
         if closed {
             gate.close();
         }
@@ -149,18 +149,18 @@ impl BpfGate {
 /// All gates that are pinned in the bpf file system.
 pub(super) fn list(bpffs: &Path) -> io::Result<Vec<ListedGate>> {
     let mut all = Vec::new();
-    for judge in PinDirectory::clusters(bpffs)? {
-        let gates = PinDirectory::gates(bpffs, &judge)?;
+    for filter in PinDirectory::clusters(bpffs)? {
+        let gates = PinDirectory::gates(bpffs, &filter)?;
         if !gates.is_empty() {
-            all.extend(list_of(bpffs, &judge, gates)?);
+            all.extend(list_of(bpffs, &filter, gates)?);
         }
     }
     Ok(all)
 }
 
 fn list_of(bpffs: &Path, filter: &GateName, gates: Vec<GateName>) -> io::Result<Vec<ListedGate>> {
-    let place = PinDirectory::of_packet_filter(bpffs, filter);
-    let maps = GateMaps::find(&place)?;
+    let pins = PinDirectory::of_packet_filter(bpffs, filter);
+    let maps = GateMaps::find(&pins)?;
     let states = maps.as_ref().map(GateMaps::states).transpose()?;
     let mut addresses: BTreeMap<Slot, Vec<IpAddr>> = BTreeMap::new();
     for (key, slot) in maps.as_ref().map(GateMaps::addresses).transpose()?.unwrap_or_default() {
@@ -168,7 +168,7 @@ fn list_of(bpffs: &Path, filter: &GateName, gates: Vec<GateName>) -> io::Result<
             addresses.entry(slot).or_default().push(IpAddr::from(key).to_canonical());
         }
     }
-    let interfaces = interfaces(&place)?;
+    let interfaces = interfaces(&pins)?;
     let now = clock::boot_nanos();
     gates
         .into_iter()
@@ -202,12 +202,12 @@ fn interfaces(place: &PinDirectory) -> io::Result<Vec<u32>> {
 /// All packet filters that are pinned, with and without gates.
 pub(super) fn packet_filters(bpffs: &Path) -> io::Result<Vec<ListedPacketFilter>> {
     let look = |name: GateName| {
-        let place = PinDirectory::of_packet_filter(bpffs, &name);
-        let stands = place.exists();
+        let pins = PinDirectory::of_packet_filter(bpffs, &name);
+        let stands = pins.exists();
         let gates = PinDirectory::gates(bpffs, &name)?.len();
-        let interfaces = interfaces(&place)?;
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        Ok(stands.then_some(ListedPacketFilter { name, backend: engine, interfaces, gates }))
+        let interfaces = interfaces(&pins)?;
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        Ok(stands.then_some(ListedPacketFilter { name, backend, interfaces, gates }))
     };
     PinDirectory::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
 }
@@ -215,14 +215,14 @@ pub(super) fn packet_filters(bpffs: &Path) -> io::Result<Vec<ListedPacketFilter>
 /// Removes the gate completely, and the cluster's packet filter if it was the last gate. Returns whether there was a
 /// gate.
 pub(super) fn remove(bpffs: &Path, name: &GateName) -> io::Result<bool> {
-    let place = PinDirectory::of(bpffs, name);
-    let stood = place.exists();
+    let pins = PinDirectory::of(bpffs, name);
+    let stood = pins.exists();
     let maps = GateMaps::find(&PinDirectory::of_packet_filter(bpffs, name))?;
-    if let (Some(slot), Some(maps)) = (place.slot()?, maps) {
+    if let (Some(slot), Some(maps)) = (pins.slot()?, maps) {
         maps.forget(slot)?;
         maps.states()?.get(slot).close();
     }
-    place.remove()?;
+    pins.remove()?;
     remove_judge(bpffs, name)?;
     Ok(stood)
 }
@@ -278,7 +278,7 @@ fn compare_clock(program: &OwnedFd) -> Result<(), String> {
         apart = i128::from(before) - i128::from(kernel);
     }
     Err(format!(
-        "CLOCK_BOOTTIME of this process is {} ms off the kernel's: it lives in a time namespace",
+        "CLOCK_BOOTTIME of this process differs from the kernel's by {} ms: the process runs in a time namespace",
         apart / 1_000_000
     ))
 }

@@ -45,10 +45,10 @@ impl PinDirectory {
 
     /// All gates of the same cluster that are pinned.
     pub(super) fn gates(bpffs: &Path, name: &GateName) -> io::Result<Vec<GateName>> {
-        let judge = name.packet_filter();
-        let cluster = Self::of(bpffs, &judge).directory;
+        let filter = name.packet_filter();
+        let cluster = Self::of(bpffs, &filter).directory;
         let groups = names(cluster.parent().unwrap_or(bpffs))?;
-        let mut all: Vec<_> = groups.iter().filter_map(|group| judge.sibling(group)).collect();
+        let mut all: Vec<_> = groups.iter().filter_map(|group| filter.sibling(group)).collect();
         all.sort();
         Ok(all)
     }
@@ -152,9 +152,9 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 /// The mount table cannot be read.
 pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
-    let mut places: Vec<_> = table.lines().filter_map(bpf_mount).filter(|place| is_bpffs(place)).collect();
-    places.sort_by_key(|place| place != Path::new(CUSTOMARY_MOUNT_POINT));
-    Ok(places.into_iter().next())
+    let mut positions: Vec<_> = table.lines().filter_map(bpf_mount).filter(|place| is_bpffs(place)).collect();
+    positions.sort_by_key(|place| place != Path::new(CUSTOMARY_MOUNT_POINT));
+    Ok(positions.into_iter().next())
 }
 
 /// Whether this path leads into a bpf file system, and not into a mount over it (statfs(2)).
@@ -177,8 +177,8 @@ pub const CUSTOMARY_MOUNT_POINT: &str = "/sys/fs/bpf";
 /// # Errors
 /// The kernel's error: `EPERM` without the right to mount.
 pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
-    if let Some(place) = find_bpffs()? {
-        return Ok(place);
+    if let Some(pins) = find_bpffs()? {
+        return Ok(pins);
     }
     let doing = |error| with_context(&error, &format!("mount a bpf file system at {}", directory.display()));
     fs::create_dir_all(directory).map_err(doing)?;
@@ -190,8 +190,8 @@ pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
 fn bpf_mount(line: &str) -> Option<PathBuf> {
     let (mount, rest) = line.split_once(" - ")?;
     let kind = rest.split(' ').next()?;
-    let place = mount.split(' ').nth(4)?;
-    (kind == "bpf").then(|| plain(place))
+    let pins = mount.split(' ').nth(4)?;
+    (kind == "bpf").then(|| plain(pins))
 }
 
 /// Decodes the table's escapes: blanks and the like are a backslash and three octal digits.

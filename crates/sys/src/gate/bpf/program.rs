@@ -52,7 +52,8 @@ const IPPROTO_UDP: i32 = 17;
 pub(super) const IPPROTO_ICMPV6: i32 = 58;
 pub(super) const ND_NEIGHBOR_SOLICIT: i32 = 135;
 const ND_NEIGHBOR_ADVERT: i32 = 136;
-/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and what a claim's announcement is compared with, or
+/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and what a claim's
+/// announcement is compared with, or
 /// less.
 const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * VLAN_HLEN + 40 + 8 + Pattern::BYTES_MAX as i32;
 
@@ -70,7 +71,7 @@ const DESTINATION: i16 = HEADER + 24;
 const TARGET: i16 = -16;
 /// Bytes read from other headers, and the number of a slot.
 const SCRATCH: i16 = HEADER;
-/// The ear's stack: a peer's key, an IP header, a UDP header with an announcement, the key of a port.
+/// The claim listener's stack: a peer's key, an IP header, a UDP header with an announcement, the key of a port.
 const PEER: i16 = -24;
 const PEER_PORT: i16 = PEER + ADDRESS_BYTES as i16;
 const LISTENER_HEADER: i16 = PEER - 40;
@@ -81,7 +82,7 @@ const PORT: i16 = DATAGRAM - 24;
 /// The maps that the programs read.
 #[derive(Clone, Copy)]
 pub(super) struct MapDescriptors<'a> {
-    /// By slot: the [`State`] of a gate.
+    /// By slot: the [`GateState`] of a gate.
     pub(super) gates: BorrowedFd<'a>,
     /// By service address: the slot of its gate.
     pub(super) addresses: BorrowedFd<'a>,
@@ -329,9 +330,9 @@ pub(super) fn claim_listener(maps: MapDescriptors<'_>, pattern: Pattern) -> Vec<
     a.jump_if(R1, JumpCondition::NotEqual, 0, is_some);
     a.jump_if(R2, JumpCondition::Equal, 0, refused);
     a.here(is_some);
-    for place in 0..PROOFS_MAX {
+    for pins in 0..PROOFS_MAX {
         let other = a.label();
-        let at = field(offset_of!(GateState, proofs) + place * Proof::BYTES);
+        let at = field(offset_of!(GateState, proofs) + pins * Proof::BYTES);
         a.load(AccessSize::Double, R3, R7, at);
         a.jump_if_register(R3, JumpCondition::NotEqual, R1, other);
         a.load(AccessSize::Double, R3, R7, at + 8);

@@ -22,11 +22,11 @@ pub(super) struct GateState {
     pub(super) deadline: AtomicU64,
     /// When the beat behind the last renewal was sent.
     pub(super) sent: AtomicU64,
-    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like `refused`.
+    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the claim listener, like `refused`.
     pub(super) rival_heard_at: AtomicU64,
     /// Where development versions had the rival's ballot.
     pub(super) unused: [AtomicU64; 2],
-    /// In [`Slot::JUDGE`] alone: how many announcements proved nothing.
+    /// In [`Slot::COUNTERS`] alone: how many announcements proved nothing.
     pub(super) refused: AtomicU64,
     /// Room for fields of later versions.
     pub(super) reserved: [AtomicU64; 2],
@@ -38,7 +38,7 @@ pub(super) struct GateState {
 pub(super) const STATE_BYTES: usize = size_of::<GateState>();
 /// The most gates that a cluster can have on one machine: as many as groups.
 pub(in crate::gate) const SLOTS: u32 = crate::gate::GATES_MAX;
-/// States in the map: those of all gates, and [`Slot::JUDGE`].
+/// States in the map: those of all gates, and [`Slot::COUNTERS`].
 pub(super) const STATES: u32 = SLOTS + 1;
 
 /// The number of a state in the map, below [`SLOTS`].
@@ -140,13 +140,14 @@ unsafe impl Send for GateStates {}
 unsafe impl Sync for GateStates {}
 
 impl GateStates {
-    /// Maps the values of an array map that was made to be mapped and holds [`STATES`] values of [`BYTES`].
+    /// Maps the values of an array map that was made to be mapped and holds [`STATES`] values of [`STATE_BYTES`].
     pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there. A map that is smaller is
         // refused by the kernel.
-        let place = unsafe { rustix::mm::mmap(ptr::null_mut(), ALL_BYTES, both, MapFlags::SHARED, map, 0) }?;
-        NonNull::new(place.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        let position =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), ALL_BYTES, both, MapFlags::SHARED, map, 0) }?;
+        NonNull::new(position.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     pub(super) fn get(&self, slot: Slot) -> &GateState {

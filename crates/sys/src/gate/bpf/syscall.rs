@@ -275,14 +275,14 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
         duration: u32,
     }
     let bytes = u32::try_from(packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let place = address_mut(packet);
+    let position = address_mut(packet);
     let mut run = TestRunAttr {
         program: number(&program),
         answer: 0,
         bytes_in: bytes,
         bytes_out: bytes,
-        packet_in: place,
-        packet_out: place,
+        packet_in: position,
+        packet_out: position,
         repeat: 1,
         duration: 0,
     };
@@ -323,7 +323,7 @@ pub(super) fn attach(program: impl AsFd, interface: u32, way: TcxHook) -> io::Re
     attach_at(program, interface, way, true)
 }
 
-/// As [`link`], in front of the other programs there or behind them.
+/// As [`attach`], in front of the other programs there or behind them.
 pub(super) fn attach_at(
     program: impl AsFd,
     interface: u32,
@@ -354,7 +354,7 @@ pub(super) fn attach_at(
     unsafe { call(BPF_LINK_CREATE, &mut create) }.and_then(descriptor)
 }
 
-/// As [`link`], with the first of two equal programs that is not attached there already.
+/// As [`attach`], with the first of two equal programs that is not attached there already.
 pub(super) fn attach_one_of(programs: &[OwnedFd; 2], interface: u32, way: TcxHook) -> io::Result<OwnedFd> {
     match attach(&programs[0], interface, way) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attach(&programs[1], interface, way),
@@ -560,8 +560,8 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// At most 15 bytes and a zero.
 fn object_name(name: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
-    for (place, byte) in bytes.iter_mut().take(15).zip(name.bytes()) {
-        *place = byte;
+    for (position, byte) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *position = byte;
     }
     bytes
 }

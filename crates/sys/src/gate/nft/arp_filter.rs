@@ -149,8 +149,8 @@ impl ArpTables {
             }
         }
         // Elements disappear with their table, or when a process with the right to change it deletes them.
-        if let Some(homes) = own_interfaces.filter(|_| missing.is_empty())
-            && self.own_interfaces()? != *homes
+        if let Some(own_interfaces) = own_interfaces.filter(|_| missing.is_empty())
+            && self.own_interfaces()? != *own_interfaces
         {
             missing.push(format!("addresses in the table {}", self.name));
         }
@@ -174,7 +174,7 @@ impl ArpTables {
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::EPERM) => {
                     let text = format!(
-                        "the table {} belongs to a process that still lives: stop that first",
+                        "the table {} belongs to a running process: stop that process first",
                         self.name
                     );
                     io::Error::new(io::ErrorKind::ResourceBusy, text)
@@ -194,22 +194,22 @@ impl ArpTables {
 
     /// The addresses in the kernel, each with its own interface.
     pub(in crate::gate) fn own_interfaces(&mut self) -> io::Result<OwnInterfaces> {
-        let mut homes = BTreeMap::new();
+        let mut own_interfaces = BTreeMap::new();
         for half in FilterFamily::ALL {
             if !self.exists(half)? {
                 continue;
             }
-            self.elements(half, SERVICE, |key| homes.extend(address(key).map(|ip| (ip, None))))?;
+            self.elements(half, SERVICE, |key| own_interfaces.extend(address(key).map(|ip| (ip, None))))?;
             let bytes = if half == FilterFamily::Arp { 4 } else { 16 };
             self.elements(half, HOME, |key| {
                 let Some((ip, interface)) = key.split_at_checked(bytes) else { return };
                 let interface = interface.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-                if let Some(home) = address(ip).and_then(|ip| homes.get_mut(&ip)) {
+                if let Some(home) = address(ip).and_then(|ip| own_interfaces.get_mut(&ip)) {
                     *home = interface;
                 }
             })?;
         }
-        Ok(homes)
+        Ok(own_interfaces)
     }
 
     // ---- implementation

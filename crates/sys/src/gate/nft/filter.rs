@@ -121,13 +121,13 @@ impl NftFilter {
     /// Finds the table of the cluster of that name, or makes it; it is this process's from now on, where the kernel knows that.
     /// Leases run on. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
     pub(in crate::gate) fn open(name: &GateName, pattern: Pattern, stays: bool) -> io::Result<Self> {
-        let mut book = NftRecords::find(name, pattern)?;
+        let mut records = NftRecords::find(name, pattern)?;
         if stays {
             // Peers that are still believed come with the gates.
-            (book.ports, book.peers) = Default::default();
+            (records.ports, records.peers) = Default::default();
         }
-        book.make_shared_parts(true)?;
-        Ok(Self { records: Mutex::new(book), stays })
+        records.make_shared_parts(true)?;
+        Ok(Self { records: Mutex::new(records), stays })
     }
 
     fn records(&self) -> MutexGuard<'_, NftRecords> {
@@ -145,8 +145,8 @@ impl NftFilter {
 
     /// Whether the gate exists, in this table or in one of its own.
     pub(in crate::gate) fn has_gate(&self, name: &GateName) -> bool {
-        let (book, group) = (self.records(), name.escaped_group());
-        book.numbers.contains_key(group) || book.legacy.contains(group)
+        let (records, group) = (self.records(), name.escaped_group());
+        records.numbers.contains_key(group) || records.legacy.contains(group)
     }
 
     /// Covers the hook from now on. Costs nothing if it is covered already.
@@ -161,9 +161,9 @@ impl NftFilter {
 
     /// The number of announcements that proved nothing.
     pub(in crate::gate) fn refused(&self) -> io::Result<u64> {
-        let mut book = self.records();
-        let table = book.table.clone();
-        book.connection.counter(&table, rules::REFUSED)
+        let mut records = self.records();
+        let table = records.table.clone();
+        records.connection.counter(&table, rules::REFUSED)
     }
 
     /// Renews gates, or shuts them, all at once. The results of those that were to be renewed are in their order.
@@ -171,14 +171,14 @@ impl NftFilter {
         &self,
         orders: &[(GateNumber, Option<Renewal>)],
     ) -> io::Result<Vec<Option<RenewalOutcome>>> {
-        let mut book = self.records();
-        if orders.iter().any(|(number, _)| !book.gates.contains_key(number)) {
+        let mut records = self.records();
+        if orders.iter().any(|(number, _)| !records.gates.contains_key(number)) {
             return Err(io::ErrorKind::NotFound.into());
         }
         // Read the wall clock first: if the process is frozen between the two readings, the deadline is earlier, never
         // later.
-        let plan = book.plan(clock::unix_nanos(), orders);
-        book.commit(plan, orders)
+        let plan = records.plan(clock::unix_nanos(), orders);
+        records.commit(plan, orders)
     }
 
     /// Sets the proofs that shut each of these gates.
@@ -186,7 +186,7 @@ impl NftFilter {
         orders.chunks(RESTORED_MAX).try_for_each(|orders| self.records().set_proofs(orders))
     }
 
-    /// Describes what is missing in the kernel, except for what [each gate](Gate::missing) reports. An interface that
+    /// Describes what is missing in the kernel, except for what [each gate](NftGate::missing) reports. An interface that
     /// is gone does not count as missing.
     pub(in crate::gate) fn missing(&self) -> io::Result<Vec<String>> {
         self.records().missing(|hook| interface_name(hook.interface()).is_ok())
@@ -199,11 +199,11 @@ impl NftFilter {
 
     /// Removes the table, unless it has a gate. Returns whether it was removed.
     pub(in crate::gate) fn remove(&self) -> io::Result<bool> {
-        let mut book = self.records();
-        if !book.gates.is_empty() {
+        let mut records = self.records();
+        if !records.gates.is_empty() {
             return Ok(false);
         }
-        book.delete_table().map(|()| true)
+        records.delete_table().map(|()| true)
     }
 }
 
@@ -215,12 +215,12 @@ impl NftGate {
         closed: bool,
     ) -> io::Result<Self> {
         let number = {
-            let mut book = filter.records();
-            Hook::wanted(settings).into_iter().try_for_each(|hook| book.cover(hook))?;
+            let mut records = filter.records();
+            Hook::wanted(settings).into_iter().try_for_each(|hook| records.cover(hook))?;
             if let Some(rivals) = &settings.rivals {
-                book.believe(rivals.port, &rivals.peers)?;
+                records.believe(rivals.port, &rivals.peers)?;
             }
-            book.install(settings, closed)?
+            records.install(settings, closed)?
         };
         Ok(Self { filter, number, prepared: None })
     }
@@ -254,81 +254,84 @@ impl NftGate {
     }
 
     pub(in crate::gate) fn add_interface(&mut self, interface: u32) -> io::Result<()> {
-        let mut book = self.filter.records();
-        Hook::of_packet_filter(interface).into_iter().try_for_each(|hook| book.cover(hook))
+        let mut records = self.filter.records();
+        Hook::of_packet_filter(interface).into_iter().try_for_each(|hook| records.cover(hook))
     }
 
     /// Removes the chains from there if the table serves this gate alone. A table for all gates of the cluster keeps
     /// them.
     pub(in crate::gate) fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
-        let mut book = self.filter.records();
-        if self.filter.stays() || book.gates.len() > 1 {
+        let mut records = self.filter.records();
+        if self.filter.stays() || records.gates.len() > 1 {
             return Ok(());
         }
-        book.uncover(&Hook::of_packet_filter(interface))
+        records.uncover(&Hook::of_packet_filter(interface))
     }
 
     /// Describes what is missing of the gate in the kernel. A table that stays reports its own parts.
     pub(in crate::gate) fn missing(&self, settings: &GateSettings) -> io::Result<Vec<String>> {
-        let mut book = self.filter.records();
+        let mut records = self.filter.records();
         let wanted = Hook::wanted(settings);
         let mut missing = Vec::new();
         if !self.filter.stays() {
-            missing = book.missing(|_| true)?;
-            if !book.connection_has_table()? {
+            missing = records.missing(|_| true)?;
+            if !records.connection_has_table()? {
                 return Ok(missing);
             }
         }
-        let uncovered = wanted.into_iter().filter(|hook| !book.hooks.contains(hook));
+        let uncovered = wanted.into_iter().filter(|hook| !records.hooks.contains(hook));
         missing.extend(uncovered.map(|hook| with_interface("the chain on", hook.interface())));
-        missing.extend(book.missing_of(self.number)?);
+        missing.extend(records.missing_of(self.number)?);
         Ok(missing)
     }
 
     pub(in crate::gate) fn restore(&mut self, settings: &GateSettings) -> io::Result<()> {
-        let mut book = self.filter.records();
-        book.restore()?;
-        Hook::wanted(settings).into_iter().try_for_each(|hook| book.cover(hook))
+        let mut records = self.filter.records();
+        records.restore()?;
+        Hook::wanted(settings).into_iter().try_for_each(|hook| records.cover(hook))
     }
 
     /// Removes the gate completely, and its table if that served this gate alone.
     pub(in crate::gate) fn remove(self) -> io::Result<()> {
-        let mut book = self.filter.records();
-        let is_last = book.gates.len() == 1 && !self.filter.stays();
-        if is_last { book.delete_table() } else { book.remove(&[self.number]) }
+        let mut records = self.filter.records();
+        let is_last = records.gates.len() == 1 && !self.filter.stays();
+        if is_last { records.delete_table() } else { records.remove(&[self.number]) }
     }
 
     /// Does what a foreign process can do to a table without an owner: empties the map of gates with a lease.
     #[cfg(test)]
     pub(in crate::gate) fn flush_leased(&self) {
-        let mut book = self.filter.records();
-        book.change(|table| {
-            table.empty(rules::LEASED);
-            Ok(())
-        })
-        .unwrap();
+        let mut records = self.filter.records();
+        records
+            .change(|table| {
+                table.empty(rules::LEASED);
+                Ok(())
+            })
+            .unwrap();
     }
 
     /// Deletes the rules of all chains of cohorts.
     #[cfg(test)]
     pub(in crate::gate) fn flush_cohorts(&self) {
-        let mut book = self.filter.records();
-        let cohorts: Vec<_> = book.cohorts.keys().copied().collect();
-        book.change(|table| {
-            cohorts.iter().for_each(|cohort| table.clear(&open_chain(*cohort)));
-            Ok(())
-        })
-        .unwrap();
+        let mut records = self.filter.records();
+        let cohorts: Vec<_> = records.cohorts.keys().copied().collect();
+        records
+            .change(|table| {
+                cohorts.iter().for_each(|cohort| table.clear(&open_chain(*cohort)));
+                Ok(())
+            })
+            .unwrap();
     }
 
     #[cfg(test)]
     pub(in crate::gate) fn delete_table(&self) {
-        let mut book = self.filter.records();
-        book.change(|table| {
-            table.delete();
-            Ok(())
-        })
-        .unwrap();
+        let mut records = self.filter.records();
+        records
+            .change(|table| {
+                table.delete();
+                Ok(())
+            })
+            .unwrap();
     }
 }
 
@@ -350,21 +353,22 @@ pub(in crate::gate) fn make_ownerless(name: &GateName) {
 /// it.
 pub(super) fn remove(groups: &[GateName]) -> Vec<io::Result<bool>> {
     let Some(first) = groups.first() else { return Vec::new() };
-    let mut book = match NftRecords::find(first, Pattern::UNUSED) {
+    let mut records = match NftRecords::find(first, Pattern::UNUSED) {
         Ok(book) => book,
         Err(error) => return groups.iter().map(|_| Err(with_context(&error, "read the gates"))).collect(),
     };
-    let stands = match book.connection_has_table() {
+    let stands = match records.connection_has_table() {
         Ok(stands) => stands,
         Err(error) => return groups.iter().map(|_| Err(with_context(&error, "read the gates"))).collect(),
     };
-    let numbers: Vec<_> = groups.iter().map(|name| book.numbers.get(name.escaped_group()).copied()).collect();
+    let numbers: Vec<_> =
+        groups.iter().map(|name| records.numbers.get(name.escaped_group()).copied()).collect();
     let all: Vec<GateNumber> = numbers.iter().flatten().copied().collect();
-    let is_last = stands && !all.is_empty() && all.len() == book.gates.len();
-    let removed = if is_last { book.delete_table() } else { book.remove(&all) };
-    let removed = removed.map_err(|error| busy(&error, &book.table));
+    let is_last = stands && !all.is_empty() && all.len() == records.gates.len();
+    let removed = if is_last { records.delete_table() } else { records.remove(&all) };
+    let removed = removed.map_err(|error| busy(&error, &records.table));
     let became = groups.iter().zip(numbers).map(|(name, number)| {
-        let old = legacy::remove(&mut book.connection, name)?;
+        let old = legacy::remove(&mut records.connection, name)?;
         match (&removed, number) {
             (Err(error), Some(_)) => Err(io::Error::new(error.kind(), error.to_string())),
             (_, number) => Ok(old || number.is_some()),
@@ -375,17 +379,17 @@ pub(super) fn remove(groups: &[GateName]) -> Vec<io::Result<bool>> {
 
 /// Removes a table without gates. Returns whether there was one.
 pub(super) fn remove_idle(name: &GateName) -> io::Result<bool> {
-    let mut book = NftRecords::find(name, Pattern::UNUSED)?;
-    if !book.gates.is_empty() || !book.connection_has_table()? {
+    let mut records = NftRecords::find(name, Pattern::UNUSED)?;
+    if !records.gates.is_empty() || !records.connection_has_table()? {
         return Ok(false);
     }
-    book.delete_table().map(|()| true).map_err(|error| busy(&error, &book.table))
+    records.delete_table().map(|()| true).map_err(|error| busy(&error, &records.table))
 }
 
 /// Explains the kernel's error about a table that another process owns.
 pub(super) fn busy(error: &io::Error, table: &str) -> io::Error {
     if error.raw_os_error() == Some(libc::EPERM) {
-        let text = format!("the table {table} belongs to a process that still lives: stop that first");
+        let text = format!("the table {table} belongs to a running process: stop that process first");
         return io::Error::new(io::ErrorKind::ResourceBusy, text);
     }
     with_context(error, &format!("change the table {table}"))
@@ -402,7 +406,7 @@ impl NftRecords {
         let of_cluster = tables.iter().filter_map(|table| GateName::from_path(table));
         let old =
             of_cluster.filter(|gate| gate.packet_filter() == name).map(|gate| gate.escaped_group().into());
-        let mut book = Self {
+        let mut records = Self {
             legacy: old.collect(),
             name,
             pattern,
@@ -420,10 +424,10 @@ impl NftRecords {
             rivals_pending: false,
             table,
         };
-        if tables.contains(&book.table) {
-            book.read()?;
+        if tables.contains(&records.table) {
+            records.read()?;
         }
-        Ok(book)
+        Ok(records)
     }
 
     /// Reads what an earlier daemon left in the table.
@@ -590,7 +594,7 @@ impl NftRecords {
             if let Some(other) = self.addresses.get(ip).filter(|number| known != Some(**number)) {
                 let other = self.gates.get(other).map(|entry| entry.group.as_str()).unwrap_or_default();
                 let other = self.name.sibling(other).map(|name| name.group()).unwrap_or_default();
-                let text = format!("group {other} has {ip} already");
+                let text = format!("the gate of group {other} has {ip} already");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
             }
         }
@@ -664,7 +668,8 @@ impl NftRecords {
     fn free_number(&self) -> io::Result<GateNumber> {
         let behind = (1..=GATES_MAX).map(|step| (self.last + step) % GATES_MAX);
         behind.into_iter().find(|number| !self.gates.contains_key(number)).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::StorageFull, format!("more than {GATES_MAX} groups with a gate"))
+            io::Error::new(io::ErrorKind::StorageFull, format!("this cluster has {GATES_MAX} gates on this machine \
+                                                                already, which is the limit; `locum gate` lists them"))
         })
     }
 

@@ -22,8 +22,8 @@ const THE_KEY: u32 = 1;
 pub(super) fn list_gate(connection: &mut NftConnection, name: GateName) -> io::Result<ListedGate> {
     let table = name.path();
     let hooks = connection.hooks(&table)?;
-    let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::ClaimListener(_)));
-    let interfaces: BTreeSet<u32> = judges.map(|hook| hook.interface()).collect();
+    let filters = hooks.keys().filter(|hook| !matches!(hook, Hook::ClaimListener(_)));
+    let interfaces: BTreeSet<u32> = filters.map(|hook| hook.interface()).collect();
     let mut addresses = Vec::new();
     for set in [rules::SERVICE4, rules::SERVICE6] {
         connection.elements(&table, set, |element| {

@@ -261,7 +261,7 @@ impl NftConnection {
             })?;
         }
         match result {
-            Ok(()) if !done => Err(io::Error::new(io::ErrorKind::InvalidData, "nf_tables has not answered")),
+            Ok(()) if !done => Err(io::Error::new(io::ErrorKind::InvalidData, "nf_tables did not answer")),
             other => other,
         }
     }
@@ -283,7 +283,7 @@ impl NftConnection {
         let mut generation = None;
         while !done {
             let Some(length) = self.receive()? else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "nf_tables has not answered"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "nf_tables did not answer"));
             };
             for_each_message(&self.answer[..length], |header, payload| {
                 if header.sequence_number != number {
@@ -395,8 +395,8 @@ impl NftConnection {
     /// The interfaces on which a table filters packets.
     fn interfaces(&mut self, table: &str) -> io::Result<Vec<u32>> {
         let hooks = self.hooks(table)?;
-        let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::ClaimListener(_)));
-        Ok(judges.map(|hook| hook.interface()).collect::<BTreeSet<u32>>().into_iter().collect())
+        let filters = hooks.keys().filter(|hook| !matches!(hook, Hook::ClaimListener(_)));
+        Ok(filters.map(|hook| hook.interface()).collect::<BTreeSet<u32>>().into_iter().collect())
     }
 
     /// Reads the gates of a cluster's table from its elements.

@@ -344,7 +344,7 @@ fn four_thousand_addresses(backend: &Backend) {
 /// Measures the times in `docs/gate.md` for many interfaces.
 #[test]
 fn many_cables_by_programs() {
-    super::run(true, |engine| {
+    super::run(true, |backend| {
         /// `docs/gate.md` has the times for 150.
         const PAIRS: u8 = 10;
         let world = GateTestbed::new();
@@ -356,7 +356,7 @@ fn many_cables_by_programs() {
             netlink.create_veth(end(&names[0], 0), end(&names[1], 1)).unwrap();
         }
         let begin = clock::monotonic_nanos();
-        let mut filter = ArpFilter::open(engine, CLUSTER, own_interfaces(&world)).unwrap();
+        let mut filter = ArpFilter::open(backend, CLUSTER, own_interfaces(&world)).unwrap();
         let made = clock::monotonic_nanos();
         filter.cover().unwrap();
         let looked = clock::monotonic_nanos();

@@ -52,9 +52,9 @@ fn random(state: &mut u64) -> u64 {
 fn each_gate_has_the_lease_that_it_was_given(backend: &Backend) {
     const COUNT: u32 = 12;
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    judge.cover(world.eth.index).unwrap();
-    let mut gates = many(&judge, &world, COUNT);
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    filter.cover(world.eth.index).unwrap();
+    let mut gates = many(&filter, &world, COUNT);
     let mut wanted: Vec<Option<u64>> = vec![None; gates.len()];
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for round in 0..300 {
@@ -76,7 +76,7 @@ fn each_gate_has_the_lease_that_it_was_given(backend: &Backend) {
         }
         let renewal = |deadline| Renewal { deadline, sent: now };
         let all = orders.iter().map(|(index, lease)| (&gates[*index], lease.map(renewal)));
-        let outcomes = judge.renew(all).unwrap();
+        let outcomes = filter.renew(all).unwrap();
         for ((index, lease), outcome) in orders.iter().zip(outcomes) {
             assert_eq!(outcome, lease.map(|_| RenewalOutcome::Open), "round {round}, gate {index}");
         }
@@ -87,7 +87,7 @@ fn each_gate_has_the_lease_that_it_was_given(backend: &Backend) {
             wanted[index] = Some(leases[0]);
             let index = random(&mut state) as usize % gates.len();
             gates.swap_remove(index).remove().unwrap();
-            gates.push(judge.install(one_of(&world, index as u32)).unwrap());
+            gates.push(filter.install(one_of(&world, index as u32)).unwrap());
             // The last one takes its place.
             let last = gates.len() - 1;
             gates.swap(index, last);
@@ -106,16 +106,16 @@ fn each_gate_has_the_lease_that_it_was_given(backend: &Backend) {
     // The first gate, as a client sees it.
     gates[0].close().unwrap();
     assert!(!world.answers(SERVICE4));
-    renew_all(&judge, &gates, for_millis(60_000));
+    renew_all(&filter, &gates, for_millis(60_000));
     assert!(world.answers(SERVICE4));
-    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
 }
 
 fn a_rival_shuts_one_gate_of_many(backend: &Backend) {
     const COUNT: u32 = 20;
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    filter.listen(world.eth.index, CLAIMS_PORT).unwrap();
     let subject = |number: u32| Subject([number as u8 + 1; 20]);
     let proof = |number: u32| Proof([number as u8 + 1; 16]);
     let with_rivals = |number: u32| {
@@ -124,13 +124,13 @@ fn a_rival_shuts_one_gate_of_many(backend: &Backend) {
         let rivals = RivalSettings { interfaces, peers, port: CLAIMS_PORT, subject };
         GateSettings { rivals: Some(rivals), proofs: vec![proof(number)], ..one_of(&world, number) }
     };
-    let mut gates: Vec<_> = (0..COUNT).map(|number| judge.install(with_rivals(number)).unwrap()).collect();
+    let mut gates: Vec<_> = (0..COUNT).map(|number| filter.install(with_rivals(number)).unwrap()).collect();
     let claim = |number: u32, proof| {
         let bytes = announcement(subject(number), proof);
         world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &bytes);
     };
     let open = vec![Some(RenewalOutcome::Open); COUNT as usize];
-    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert_eq!(renew_all(&filter, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4));
 
     // Another gate's proof proves nothing.
@@ -145,41 +145,41 @@ fn a_rival_shuts_one_gate_of_many(backend: &Backend) {
     };
     // By the earlier beat, twice: all other gates stay open.
     for _ in 0..2 {
-        let outcomes = renew_all(&judge, &gates, queued);
+        let outcomes = renew_all(&filter, &gates, queued);
         assert_eq!(shut(&outcomes), [0]);
         assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
         let open: Vec<bool> = deadlines(backend).iter().map(Option::is_some).collect();
         assert_eq!(open.iter().filter(|open| **open).count(), COUNT as usize - 1);
         assert!(!open[0]);
     }
-    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert_eq!(renew_all(&filter, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
     // Two at once; one of them is not renewed by the beat that notices it.
     let before = for_millis(60_000);
     claim(0, proof(0));
     claim(7, proof(7));
-    let outcomes = judge.renew(gates[1..].iter().map(|gate| (gate, Some(before)))).unwrap();
+    let outcomes = filter.renew(gates[1..].iter().map(|gate| (gate, Some(before)))).unwrap();
     assert_eq!(shut(&outcomes), [6]);
-    assert_eq!(shut(&judge.renew([(&gates[0], Some(before))].into_iter()).unwrap()), [0]);
+    assert_eq!(shut(&filter.renew([(&gates[0], Some(before))].into_iter()).unwrap()), [0]);
     assert!(!world.answers(SERVICE4));
-    let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+    let outcomes = renew_all(&filter, &gates, for_millis(60_000));
     assert_eq!(outcomes, open);
     assert!(world.answers(SERVICE4));
 
     // A gate that hears a rival again while it is shut stays shut, and renewals of others do not open it.
     claim(0, proof(0));
-    renew_all(&judge, &gates, for_millis(60_000));
+    renew_all(&filter, &gates, for_millis(60_000));
     let queued = for_millis(60_000);
     claim(0, proof(0));
-    assert_eq!(shut(&renew_all(&judge, &gates, queued)), [0]);
+    assert_eq!(shut(&renew_all(&filter, &gates, queued)), [0]);
     assert!(!world.answers(SERVICE4));
-    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert_eq!(renew_all(&filter, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4));
 
     // A removed gate takes its proofs with it; its successor expects its own.
     gates.remove(0).remove().unwrap();
-    let mut heir = judge.install(GateSettings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
+    let mut heir = filter.install(GateSettings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
     heir.renew(for_millis(60_000)).unwrap();
     claim(0, proof(0));
     assert!(world.answers(SERVICE4));
@@ -188,7 +188,7 @@ fn a_rival_shuts_one_gate_of_many(backend: &Backend) {
     assert!(!world.answers(SERVICE4));
     heir.remove().unwrap();
     gates.into_iter().for_each(|gate| gate.remove().unwrap());
-    judge.remove().unwrap();
+    filter.remove().unwrap();
     assert_eq!(list(bpffs_of(backend)).unwrap(), []);
 }
 
@@ -198,11 +198,11 @@ fn run_ownerless(test: fn(&GateTestbed, &PacketFilter, Vec<Gate>)) {
     let fresh = NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
     aside(|| {
         match namespace::enter_new(fresh).map_err(|error| error.to_string()).and_then(|()| backend(false)) {
-            Ok(engine) => {
+            Ok(backend) => {
                 let world = GateTestbed::new();
                 nft::make_ownerless(&GateName::new(CLUSTER, ""));
-                let judge = PacketFilter::open(&engine, CLUSTER, PATTERN).unwrap();
-                assert!(!judge.is_owned());
+                let filter = PacketFilter::open(&backend, CLUSTER, PATTERN).unwrap();
+                assert!(!filter.is_owned());
                 let rivals = RivalSettings {
                     interfaces: vec![world.eth.index],
                     peers: vec![CLIENT4.into()],
@@ -211,8 +211,8 @@ fn run_ownerless(test: fn(&GateTestbed, &PacketFilter, Vec<Gate>)) {
                 };
                 let first =
                     GateSettings { rivals: Some(rivals), proofs: vec![Proof([1; 16])], ..one_of(&world, 0) };
-                let gates = vec![judge.install(first).unwrap(), judge.install(one_of(&world, 1)).unwrap()];
-                test(&world, &judge, gates);
+                let gates = vec![filter.install(first).unwrap(), filter.install(one_of(&world, 1)).unwrap()];
+                test(&world, &filter, gates);
             }
             Err(why) => {
                 let _ = writeln!(io::stderr(), "skipped: {why}");
@@ -224,9 +224,9 @@ fn run_ownerless(test: fn(&GateTestbed, &PacketFilter, Vec<Gate>)) {
 /// A rival is heard, and the node's reaction fails halfway.
 #[test]
 fn an_unhandled_rival_is_handled_by_the_next_renewal() {
-    run_ownerless(|world, judge, gates| {
+    run_ownerless(|world, filter, gates| {
         let open = [Some(RenewalOutcome::Open), Some(RenewalOutcome::Open)];
-        assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
+        assert_eq!(renew_all(filter, &gates, for_millis(60_000)), open);
         assert!(world.answers(SERVICE4));
         let before = for_millis(60_000);
         let bytes = announcement(SUBJECT, Proof([1; 16]));
@@ -234,25 +234,25 @@ fn an_unhandled_rival_is_handled_by_the_next_renewal() {
         assert!(!world.answers(SERVICE4));
         // The batch that shuts the gate deletes an element that a foreign process has deleted already.
         gates[0].nft().flush_leased();
-        judge.renew(gates.iter().map(|gate| (gate, Some(before)))).unwrap_err();
-        judge.restore().unwrap();
-        let outcomes = renew_all(judge, &gates, before);
+        filter.renew(gates.iter().map(|gate| (gate, Some(before)))).unwrap_err();
+        filter.restore().unwrap();
+        let outcomes = renew_all(filter, &gates, before);
         assert!(
             matches!(outcomes[..], [Some(RenewalOutcome::Shut { .. }), Some(RenewalOutcome::Open)]),
             "{outcomes:?}"
         );
         assert!(!world.answers(SERVICE4));
-        assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
+        assert_eq!(renew_all(filter, &gates, for_millis(60_000)), open);
         assert!(world.answers(SERVICE4), "said to be open, and shut");
     });
 }
 
 #[test]
 fn leases_that_somebody_takes_away_are_missed_and_put_back() {
-    run_ownerless(|world, judge, mut gates| {
-        renew_all(judge, &gates, for_millis(60_000));
+    run_ownerless(|world, filter, mut gates| {
+        renew_all(filter, &gates, for_millis(60_000));
         assert!(world.answers(SERVICE4));
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
         assert_eq!(gates[0].missing().unwrap(), Vec::<String>::new());
         gates[0].nft().flush_leased();
         assert!(!world.answers(SERVICE4));
@@ -262,23 +262,23 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
         assert!(world.answers(SERVICE4));
 
         // Without its rules a cohort's chain lets every packet pass, open or shut.
-        judge.renew(gates.iter().map(|gate| (gate, Some(for_millis(300))))).unwrap();
+        filter.renew(gates.iter().map(|gate| (gate, Some(for_millis(300))))).unwrap();
         gates[0].nft().flush_cohorts();
         pause(320);
         assert!(world.answers(SERVICE4), "nobody has looked yet");
-        let missing = judge.missing().unwrap();
+        let missing = filter.missing().unwrap();
         assert!(missing.iter().any(|missing| missing.contains("rules of the chain open-")), "{missing:?}");
-        judge.restore().unwrap();
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        filter.restore().unwrap();
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
         assert!(!world.answers(SERVICE4), "put back shut");
         let renewal = for_millis(60_000);
-        renew_all(judge, &gates, renewal);
+        renew_all(filter, &gates, renewal);
         assert!(world.answers(SERVICE4));
         // The same lease opens the gates that were put back meanwhile.
         gates[0].nft().flush_cohorts();
-        judge.restore().unwrap();
+        filter.restore().unwrap();
         assert!(!world.answers(SERVICE4));
-        renew_all(judge, &gates, renewal);
+        renew_all(filter, &gates, renewal);
         assert!(world.answers(SERVICE4));
     });
 }
@@ -287,13 +287,13 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
 fn a_thousand_gates_are_renewed_at_once(backend: &Backend) {
     const COUNT: u32 = 1000;
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    judge.cover(world.eth.index).unwrap();
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    filter.cover(world.eth.index).unwrap();
     let begun = clock::monotonic_nanos();
-    let mut gates = many(&judge, &world, COUNT);
+    let mut gates = many(&filter, &world, COUNT);
     let made = clock::monotonic_nanos();
     assert!(!world.answers(SERVICE4));
-    renew_all(&judge, &gates, for_millis(60_000));
+    renew_all(&filter, &gates, for_millis(60_000));
     let opened = clock::monotonic_nanos();
     assert!(world.answers(SERVICE4));
     let is_nft = matches!(backend, Backend::Nft);
@@ -302,7 +302,7 @@ fn a_thousand_gates_are_renewed_at_once(backend: &Backend) {
     let renewing = clock::monotonic_nanos();
     const ROUNDS: u32 = 20;
     for _ in 0..ROUNDS {
-        let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+        let outcomes = renew_all(&filter, &gates, for_millis(60_000));
         assert!(outcomes.iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
     }
     let renewed = clock::monotonic_nanos();
@@ -316,15 +316,15 @@ fn a_thousand_gates_are_renewed_at_once(backend: &Backend) {
     let before = generation();
     let later = for_millis(60_000);
     let orders = (0..).zip(&gates).map(|(index, gate)| (gate, Some(if index == 0 { beat } else { later })));
-    assert!(judge.renew(orders).unwrap().iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
+    assert!(filter.renew(orders).unwrap().iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
     assert_eq!(generation() - before, u32::from(is_nft));
     assert!(world.answers(SERVICE4));
     let looking = clock::monotonic_nanos();
-    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
     let looked = clock::monotonic_nanos();
     assert_eq!(gates[1].missing().unwrap(), Vec::<String>::new());
     let closing = clock::monotonic_nanos();
-    judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
+    filter.renew(gates.iter().map(|gate| (gate, None))).unwrap();
     let closed = clock::monotonic_nanos();
     assert!(!world.answers(SERVICE4));
     assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
@@ -342,25 +342,25 @@ fn a_thousand_gates_are_renewed_at_once(backend: &Backend) {
         micros(closing, closed),
         micros(removing, removed) / u64::from(COUNT),
     );
-    judge.remove().unwrap();
+    filter.remove().unwrap();
 }
 
 fn many_gates_of_an_earlier_daemon_are_taken_over(backend: &Backend) {
     const COUNT: u32 = 50;
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    judge.cover(world.eth.index).unwrap();
-    let gates = many(&judge, &world, COUNT);
-    renew_all(&judge, &gates, for_millis(60_000));
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    filter.cover(world.eth.index).unwrap();
+    let gates = many(&filter, &world, COUNT);
+    renew_all(&filter, &gates, for_millis(60_000));
     // One gate has another lease, one is shut.
     let apart = for_millis(30_000);
-    judge.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
+    filter.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
     let before = deadlines(backend);
-    drop((gates, judge));
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    drop((gates, filter));
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
     assert!(world.answers(SERVICE4), "the leases run on");
     let mut gates: Vec<_> =
-        (0..COUNT).map(|number| judge.adopt(one_of(&world, number)).unwrap().expect("it stands")).collect();
+        (0..COUNT).map(|number| filter.adopt(one_of(&world, number)).unwrap().expect("it stands")).collect();
     assert!(world.answers(SERVICE4));
     for (after, before) in deadlines(backend).iter().zip(&before) {
         let near = match (after, before) {
@@ -369,37 +369,37 @@ fn many_gates_of_an_earlier_daemon_are_taken_over(backend: &Backend) {
         };
         assert!(near, "{after:?}, not {before:?}");
     }
-    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
     assert!(gates.iter_mut().all(|gate| gate.missing().unwrap().is_empty()));
     assert!(
-        renew_all(&judge, &gates, for_millis(200))
+        renew_all(&filter, &gates, for_millis(200))
             .iter()
             .all(|outcome| *outcome == Some(RenewalOutcome::Open))
     );
     assert!(world.answers(SERVICE4));
-    drop((gates, judge));
+    drop((gates, filter));
     pause(220);
     assert!(!world.answers(SERVICE4), "the second life was killed, too");
     assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
     // What is made anew begins shut.
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    let gates = many(&judge, &world, COUNT);
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    let gates = many(&filter, &world, COUNT);
     assert_eq!(deadlines(backend), vec![None; COUNT as usize]);
-    renew_all(&judge, &gates, for_millis(60_000));
+    renew_all(&filter, &gates, for_millis(60_000));
     assert!(world.answers(SERVICE4));
 }
 
 fn gates_of_a_killed_process_are_removed_together(backend: &Backend) {
     const COUNT: u32 = 300;
     let world = GateTestbed::new();
-    let judge = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
-    judge.cover(world.eth.index).unwrap();
-    let gates = many(&judge, &world, COUNT);
+    let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+    filter.cover(world.eth.index).unwrap();
+    let gates = many(&filter, &world, COUNT);
     let names: Vec<GateName> = gates.iter().map(|gate| gate.settings().name.clone()).collect();
     let standing = packet_filters(bpffs_of(backend)).unwrap();
     assert_eq!((standing.len(), standing[0].gates, &standing[0].backend), (1, COUNT as usize, backend));
     assert_eq!(standing[0].interfaces, [world.eth.index]);
-    drop((gates, judge));
+    drop((gates, filter));
     // All but one, one of them twice, and one that never existed.
     let mut some = names[1..].to_vec();
     some.push(GateName::new(CLUSTER, "nobody"));
@@ -420,29 +420,29 @@ fn gates_of_a_killed_process_are_removed_together(backend: &Backend) {
 /// A foreign `flush ruleset` on kernels before Linux 6.9 deletes everything, and it is put back.
 #[test]
 fn a_flushed_table_comes_back_with_all_its_gates() {
-    run(false, |engine| {
+    run(false, |backend| {
         let world = GateTestbed::new();
-        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
-        judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
-        let mut gates = many(&judge, &world, 300);
-        renew_all(&judge, &gates, for_millis(60_000));
+        let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
+        filter.listen(world.eth.index, CLAIMS_PORT).unwrap();
+        let mut gates = many(&filter, &world, 300);
+        renew_all(&filter, &gates, for_millis(60_000));
         gates[0].close().unwrap();
         gates[0].forget_table();
         assert!(world.answers(SERVICE4), "nothing stands");
-        let missing = judge.missing().unwrap();
+        let missing = filter.missing().unwrap();
         assert!(missing.len() == 1 && missing[0].contains("the table"), "{missing:?}");
         let renewal = Some(for_millis(60_000));
-        let refused = judge.renew(gates.iter().map(|gate| (gate, renewal))).unwrap_err();
+        let refused = filter.renew(gates.iter().map(|gate| (gate, renewal))).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotFound);
-        judge.restore().unwrap();
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        filter.restore().unwrap();
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
         assert!(gates.iter_mut().all(|gate| gate.missing().unwrap().is_empty()));
         assert!(!world.answers(SERVICE4), "made anew, it is shut");
-        assert_eq!(deadlines(engine), vec![None; 300]);
-        renew_all(&judge, &gates[1..], for_millis(60_000));
+        assert_eq!(deadlines(backend), vec![None; 300]);
+        renew_all(&filter, &gates[1..], for_millis(60_000));
         assert!(!world.answers(SERVICE4), "the others were renewed");
-        renew_all(&judge, &gates, for_millis(60_000));
+        renew_all(&filter, &gates, for_millis(60_000));
         assert!(world.answers(SERVICE4));
     });
 }
@@ -450,7 +450,7 @@ fn a_flushed_table_comes_back_with_all_its_gates() {
 /// In earlier versions each gate had its own table.
 #[test]
 fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
-    run(false, |engine| {
+    run(false, |backend| {
         let world = GateTestbed::new();
         let name = one_of(&world, 0).name;
         nft::make_old(&name, SERVICE4);
@@ -459,14 +459,14 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
         assert_eq!(listed[0].addresses, [IpAddr::from(SERVICE4)]);
         let until = listed[0].deadline.unwrap();
         assert!(until.abs_diff(clock::boot_nanos() + 60 * SECOND) < SECOND);
-        assert!(remove(engine, &name).unwrap());
+        assert!(remove(backend, &name).unwrap());
         assert_eq!(list(None).unwrap(), []);
 
         // It goes on in its cluster's table, with its lease …
         nft::make_old(&name, SERVICE4);
-        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
-        let gate = judge.adopt(one_of(&world, 0)).unwrap().expect("it stands");
+        let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
+        let gate = filter.adopt(one_of(&world, 0)).unwrap().expect("it stands");
         let listed = list(None).unwrap();
         assert_eq!(listed.len(), 1, "the old one has gone");
         assert!(listed[0].deadline.unwrap().abs_diff(until) < SECOND);
@@ -474,10 +474,10 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
         gate.remove().unwrap();
 
         // … or shut.
-        drop(judge);
+        drop(filter);
         nft::make_old(&name, SERVICE4);
-        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
-        let _gate = judge.install(one_of(&world, 0)).unwrap();
+        let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+        let _gate = filter.install(one_of(&world, 0)).unwrap();
         let listed = list(None).unwrap();
         assert_eq!((listed.len(), listed[0].deadline), (1, None));
         assert!(!world.answers(SERVICE4));
@@ -487,25 +487,25 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
 /// Each of a hundred claims has its own lease for a moment. Later the extra cohorts go.
 #[test]
 fn leases_that_were_apart_leave_little_when_they_are_one() {
-    run(false, |engine| {
+    run(false, |backend| {
         let world = GateTestbed::new();
-        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
-        let gates = many(&judge, &world, 100);
+        let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
+        let gates = many(&filter, &world, 100);
         let name = &gates[0].settings().name;
         for round in 0..3 {
             let apart = |index: u64| Some(for_millis(30_000 + index * 100));
             let orders = (0..).zip(&gates).map(|(index, gate)| (gate, apart(index)));
-            judge.renew(orders).unwrap();
+            filter.renew(orders).unwrap();
             assert!(nft::cohorts(name) >= 100, "round {round}");
             for _ in 0..20 {
-                let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+                let outcomes = renew_all(&filter, &gates, for_millis(60_000));
                 assert!(outcomes.iter().all(|outcome| *outcome == Some(RenewalOutcome::Open)));
                 assert!(world.answers(SERVICE4));
             }
             assert!(nft::cohorts(name) <= 10, "{}", nft::cohorts(name));
         }
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
     });
 }
 
@@ -513,23 +513,23 @@ fn leases_that_were_apart_leave_little_when_they_are_one() {
 /// others.
 #[test]
 fn there_is_room_for_all_groups_in_one_table() {
-    run(false, |engine| {
+    run(false, |backend| {
         let world = GateTestbed::new();
-        let judge = PacketFilter::open(engine, CLUSTER, PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
+        let filter = PacketFilter::open(backend, CLUSTER, PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
         let begun = clock::monotonic_nanos();
-        let mut gates = many(&judge, &world, GATES_MAX);
+        let mut gates = many(&filter, &world, GATES_MAX);
         let made = clock::monotonic_nanos();
-        let refused = judge.install(one_of(&world, 9999)).unwrap_err();
+        let refused = filter.install(one_of(&world, 9999)).unwrap_err();
         assert!(refused.to_string().contains("4096 groups"), "{refused}");
-        renew_all(&judge, &gates, for_millis(60_000));
+        renew_all(&filter, &gates, for_millis(60_000));
         let opened = clock::monotonic_nanos();
-        renew_all(&judge, &gates, for_millis(60_000));
+        renew_all(&filter, &gates, for_millis(60_000));
         let renewed = clock::monotonic_nanos();
         assert!(world.answers(SERVICE4));
         let taken = GateSettings { name: GateName::new(CLUSTER, "another"), ..one_of(&world, 0) };
         gates.pop().unwrap().remove().unwrap();
-        let refused = judge.install(taken).unwrap_err();
+        let refused = filter.install(taken).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         assert!(refused.to_string().contains("group group 0 has 10.9.0.14 already"), "{refused}");
         assert_eq!(list(None).unwrap().len(), 4095, "nothing is left of it");
@@ -540,12 +540,12 @@ fn there_is_room_for_all_groups_in_one_table() {
             micros(made, opened),
             micros(opened, renewed)
         );
-        judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
-        drop((gates, judge));
+        filter.renew(gates.iter().map(|gate| (gate, None))).unwrap();
+        drop((gates, filter));
         let standing = packet_filters(None).unwrap();
         assert_eq!(standing[0].gates, 4095);
         let names: Vec<_> = list(None).unwrap().into_iter().map(|gate| gate.name).collect();
-        assert!(remove_all(engine, &names).into_iter().all(|removed| removed.unwrap()));
+        assert!(remove_all(backend, &names).into_iter().all(|removed| removed.unwrap()));
         assert_eq!(packet_filters(None).unwrap(), []);
     });
 }

@@ -30,14 +30,14 @@ fn one_of_many(world: &GateTestbed, number: u32) -> GateSettings {
 fn a_hundred_groups_have_a_gate_on_one_interface() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
         let before = clock::monotonic_nanos();
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
         let stood = clock::monotonic_nanos();
         let mut gates: Vec<_> =
-            (100..200).map(|number| judge.install(one_of_many(&world, number)).unwrap()).collect();
-        gates.insert(50, judge.install(one_of_many(&world, 0)).unwrap());
+            (100..200).map(|number| filter.install(one_of_many(&world, number)).unwrap()).collect();
+        gates.insert(50, filter.install(one_of_many(&world, 0)).unwrap());
         let made = clock::monotonic_nanos();
         assert!(!world.answers(SERVICE4), "one of them");
         for (index, gate) in gates.iter_mut().enumerate() {
@@ -59,7 +59,7 @@ fn a_hundred_groups_have_a_gate_on_one_interface() {
         let removed = clock::monotonic_nanos();
         let micros = |from: u64, to: u64| (to - from) / 1000;
         println!(
-            "the judge: {} us; a gate: made in {} us, removed in {} us",
+            "the packet filter: {} us; a gate: made in {} us, removed in {} us",
             micros(before, stood),
             micros(stood, made) / 101,
             micros(begin, removed) / 101
@@ -71,7 +71,7 @@ fn a_hundred_groups_have_a_gate_on_one_interface() {
             (stands[0].name.cluster().as_str(), &stands[0].interfaces[..]),
             ("test.cluster", &[world.eth.index][..])
         );
-        judge.remove().unwrap();
+        filter.remove().unwrap();
         assert!(!bpffs.join(ROOT).exists(), "no directory is left");
     });
 }
@@ -80,14 +80,14 @@ fn a_hundred_groups_have_a_gate_on_one_interface() {
 fn a_filter_without_gates_drops_nothing() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
-        judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
+        filter.listen(world.eth.index, CLAIMS_PORT).unwrap();
         for (name, works) in world.probe_paths() {
             assert!(works, "no gate stands: {name}");
         }
-        let mut other = judge.install(one_of_many(&world, 9)).unwrap();
+        let mut other = filter.install(one_of_many(&world, 9)).unwrap();
         let deadline = patience();
         while !world.answers(SERVICE6) {
             assert!(deadline(), "the interface was down for a moment, and does not come back");
@@ -96,7 +96,7 @@ fn a_filter_without_gates_drops_nothing() {
             assert!(works, "another's gate stands, shut: {name}");
         }
         // Refused while a gate exists.
-        judge.remove().unwrap();
+        filter.remove().unwrap();
         assert_eq!(other.missing().unwrap(), Vec::<String>::new());
         assert_eq!(list(Some(bpffs.into())).unwrap().len(), 1);
         other.remove().unwrap();
@@ -111,25 +111,25 @@ fn a_filter_without_gates_drops_nothing() {
 fn a_slot_is_given_again_shut_and_clean() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        judge.cover(world.eth.index).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        filter.cover(world.eth.index).unwrap();
         let slots = bpf::SLOTS;
         for number in 0..slots {
-            let mut gate = judge.install(one_of_many(&world, 1000 + number)).unwrap();
+            let mut gate = filter.install(one_of_many(&world, 1000 + number)).unwrap();
             gate.renew(for_millis(600_000)).unwrap();
             gate.remove().unwrap();
         }
-        let gate = judge.install(one_of_many(&world, 0)).unwrap();
+        let gate = filter.install(one_of_many(&world, 0)).unwrap();
         assert!(!world.answers(SERVICE4), "the one before had a long lease");
         assert_eq!(list(Some(bpffs.into())).unwrap()[0].deadline, None);
         let mut all: Vec<_> =
-            (1..slots).map(|number| judge.install(one_of_many(&world, 1000 + number)).unwrap()).collect();
-        let refused = judge.install(one_of_many(&world, 9999)).unwrap_err();
+            (1..slots).map(|number| filter.install(one_of_many(&world, 1000 + number)).unwrap()).collect();
+        let refused = filter.install(one_of_many(&world, 9999)).unwrap_err();
         assert!(refused.to_string().contains("4096 groups"), "{refused}");
         assert!(!bpffs.join(one_of_many(&world, 9999).name.path()).exists(), "nothing is left of it");
         all.pop().unwrap().remove().unwrap();
-        judge.install(one_of_many(&world, 9999)).unwrap().remove().unwrap();
+        filter.install(one_of_many(&world, 9999)).unwrap().remove().unwrap();
         for gate in all {
             gate.remove().unwrap();
         }
@@ -143,20 +143,20 @@ fn a_slot_is_given_again_shut_and_clean() {
 fn an_address_is_in_one_gate() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        let mut first = judge.install(one_of_many(&world, 0)).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        let mut first = filter.install(one_of_many(&world, 0)).unwrap();
         let addresses = vec![Ipv4Addr::new(10, 9, 0, 99).into(), SERVICE4.into()];
         let both = GateSettings { addresses, ..one_of_many(&world, 1) };
-        let refused = judge.install(both.clone()).unwrap_err();
+        let refused = filter.install(both.clone()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         assert!(refused.to_string().contains("group group 0 has 10.9.0.14 already"), "{refused}");
         assert_eq!(list(Some(bpffs.into())).unwrap().len(), 1, "nothing is left of the second");
         first.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4));
         first.remove().unwrap();
-        judge.install(both).unwrap().remove().unwrap();
-        judge.remove().unwrap();
+        filter.install(both).unwrap().remove().unwrap();
+        filter.remove().unwrap();
     });
 }
 
@@ -164,18 +164,18 @@ fn an_address_is_in_one_gate() {
 fn the_filter_of_an_earlier_daemon_is_taken_over() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        let mut gate = judge.install(world.settings()).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        let mut gate = filter.install(world.settings()).unwrap();
         gate.renew(for_millis(60_000)).unwrap();
         // As if it had been killed.
-        drop((gate, judge));
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
+        drop((gate, filter));
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
         assert!(world.answers(SERVICE4), "the lease runs on");
-        let mut gate = judge.adopt(world.settings()).unwrap().unwrap();
+        let mut gate = filter.adopt(world.settings()).unwrap().unwrap();
         assert!(world.answers(SERVICE4));
         gate.renew(for_millis(200)).unwrap();
-        drop((gate, judge));
+        drop((gate, filter));
         pause(220);
         for (name, works) in world.probe_paths() {
             assert!(!works, "the second life was killed, too: {name}");
@@ -183,17 +183,17 @@ fn the_filter_of_an_earlier_daemon_is_taken_over() {
         assert_eq!(list(Some(bpffs.into())).unwrap()[0].deadline, None);
 
         // Somebody takes all of it away; it is missed and comes back, the lease running on.
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        let mut gate = judge.install(world.settings()).unwrap();
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        let mut gate = filter.install(world.settings()).unwrap();
         gate.renew(for_millis(60_000)).unwrap();
-        assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
-        assert!(remove(&engine, &world.settings().name).unwrap());
+        assert!(filter.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
+        assert!(remove(&backend, &world.settings().name).unwrap());
         gate.close().unwrap();
         assert!(world.answers(SERVICE4), "nothing stands");
-        assert!(judge.missing().unwrap().len() > 4 && !gate.missing().unwrap().is_empty());
-        judge.restore().unwrap();
+        assert!(filter.missing().unwrap().len() > 4 && !gate.missing().unwrap().is_empty());
+        filter.restore().unwrap();
         gate.restore().unwrap();
-        assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
+        assert!(filter.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
         assert!(!world.answers(SERVICE4));
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4) && world.answers(SERVICE6));
@@ -201,17 +201,17 @@ fn the_filter_of_an_earlier_daemon_is_taken_over() {
         // An interface that goes does not matter to the packet filter. If a gate covers it, the gate reports it.
         let other = other_network();
         let [second, _] = veth_across("eth1", "peer1", &other).unwrap();
-        judge.cover(second.index).unwrap();
+        filter.cover(second.index).unwrap();
         Netlink::open().unwrap().delete_interface(second.index).unwrap();
         let pin =
             bpffs.join(world.settings().name.packet_filter().path()).join(format!("in-{}", second.index));
         let deadline = patience();
         while pin.exists() {
-            assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
+            assert!(filter.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
             assert!(deadline(), "the interface is gone, and its pin stays");
         }
         gate.remove().unwrap();
-        judge.remove().unwrap();
+        filter.remove().unwrap();
         assert!(!bpffs.join(ROOT).exists(), "no directory is left");
     });
 }
@@ -221,16 +221,16 @@ fn the_filter_of_an_earlier_daemon_is_taken_over() {
 fn a_filter_of_another_network_namespace_does_not_count() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        judge.cover(1).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        filter.cover(1).unwrap();
         inside(&world.client, || {
-            let refused = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap_err();
-            assert!(refused.to_string().contains("1 is of another network namespace"), "{refused}");
+            let refused = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap_err();
+            assert!(refused.to_string().contains("1 belongs to another network namespace"), "{refused}");
         });
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
-        drop(judge);
-        PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap().remove().unwrap();
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
+        drop(filter);
+        PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap().remove().unwrap();
     });
 }
 
@@ -239,28 +239,28 @@ fn a_filter_of_another_network_namespace_does_not_count() {
 fn what_another_version_pinned_is_found_and_removed() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
         let name = world.settings().name;
-        let (own, judges) = (bpffs.join(name.path()), bpffs.join(name.packet_filter().path()));
+        let (own, filters) = (bpffs.join(name.path()), bpffs.join(name.packet_filter().path()));
         let leave = || {
-            drop(Gate::install(&engine, world.settings()).unwrap());
+            drop(Gate::install(&backend, world.settings()).unwrap());
             for pin in fs::read_dir(&own).unwrap() {
                 fs::remove_file(pin.unwrap().path()).unwrap();
             }
-            for pin in fs::read_dir(&judges).unwrap() {
+            for pin in fs::read_dir(&filters).unwrap() {
                 let pin = pin.unwrap();
                 fs::rename(pin.path(), own.join(pin.file_name())).unwrap();
             }
-            fs::remove_dir(&judges).unwrap();
+            fs::remove_dir(&filters).unwrap();
             assert!(!world.answers(SERVICE4), "it stands, and is shut");
         };
         leave();
         let listed = list(Some(bpffs.into())).unwrap();
         assert_eq!((&listed[0].name, listed[0].deadline), (&name, None));
-        assert!(remove(&engine, &name).unwrap());
+        assert!(remove(&backend, &name).unwrap());
         assert!(world.answers(SERVICE4) && !bpffs.join(ROOT).exists());
         leave();
-        let mut gate = Gate::install(&engine, world.settings()).unwrap();
+        let mut gate = Gate::install(&backend, world.settings()).unwrap();
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4), "nothing of the old one drops");
         gate.remove().unwrap();
@@ -273,10 +273,10 @@ fn what_another_version_pinned_is_found_and_removed() {
 fn a_foreign_program_in_front_does_not_open_the_gate() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
         // A foreign program that was there before.
         let mut others = vec![bpf::pass_everything(world.eth.index, false).unwrap()];
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
         let settings = GateSettings {
             rivals: Some(RivalSettings {
                 interfaces: vec![world.eth.index],
@@ -286,11 +286,11 @@ fn a_foreign_program_in_front_does_not_open_the_gate() {
             }),
             ..world.settings()
         };
-        let mut gate = judge.install(settings).unwrap();
+        let mut gate = filter.install(settings).unwrap();
         for (name, works) in world.probe_paths() {
             assert!(!works, "behind a program that passes everything: {name}");
         }
-        assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
+        assert_eq!(filter.stay_in_front(usize::MAX).unwrap(), None);
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4));
 
@@ -300,21 +300,21 @@ fn a_foreign_program_in_front_does_not_open_the_gate() {
             gate.close().unwrap();
             assert!(world.answers(SERVICE4), "nobody has looked yet");
             let mut times = 0;
-            while let Some(overtaken) = judge.stay_in_front(usize::MAX).unwrap() {
+            while let Some(overtaken) = filter.stay_in_front(usize::MAX).unwrap() {
                 assert_eq!((overtaken.interface, overtaken.by.as_str()), (world.eth.index, "somebody"));
                 times += 1;
             }
-            assert_eq!(times, 3, "in, out, and the ear");
+            assert_eq!(times, 3, "in, out, and the claim listener");
             assert!(!world.answers(SERVICE4));
-            assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
+            assert!(filter.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
         }
         // After a daemon was killed, the next one finds its links, and in the end nothing is left.
-        drop((gate, judge));
-        let judge = PacketFilter::open(&engine, "test.cluster", PATTERN).unwrap();
-        assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
+        drop((gate, filter));
+        let filter = PacketFilter::open(&backend, "test.cluster", PATTERN).unwrap();
+        assert_eq!(filter.stay_in_front(usize::MAX).unwrap(), None);
         assert!(!world.answers(SERVICE4));
-        remove(&engine, &world.settings().name).unwrap();
-        judge.remove().unwrap();
+        remove(&backend, &world.settings().name).unwrap();
+        filter.remove().unwrap();
         assert!(world.answers(SERVICE4) && !bpffs.join(ROOT).exists());
     });
 }
@@ -326,26 +326,26 @@ fn each_check_covers_other_hooks() {
         let world = GateTestbed::new();
         let other = other_network();
         let [second, _] = veth_across("eth1", "peer1", &other).unwrap();
-        let judge =
+        let filter =
             PacketFilter::open(&Backend::Bpf { bpffs: bpffs.into() }, "test.cluster", PATTERN).unwrap();
         for interface in [world.eth.index, second.index] {
-            judge.cover(interface).unwrap();
+            filter.cover(interface).unwrap();
         }
         for interface in [world.eth.index, second.index, world.eth.index] {
             let _other = bpf::pass_everything(interface, true).unwrap();
-            let seen: Vec<_> = (0..4).filter_map(|_| judge.stay_in_front(1).unwrap()).collect();
+            let seen: Vec<_> = (0..4).filter_map(|_| filter.stay_in_front(1).unwrap()).collect();
             assert_eq!(seen.iter().map(|seen| seen.interface).collect::<Vec<_>>(), [interface; 2]);
-            assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
+            assert_eq!(filter.stay_in_front(usize::MAX).unwrap(), None);
         }
         let pins = bpffs.join(GateName::new("test.cluster", "").packet_filter().path());
         for name in [format!("in-{}", second.index), format!("out-{}", world.eth.index)] {
             fs::remove_file(pins.join(&name)).unwrap();
-            let seen: Vec<_> = (0..4).flat_map(|_| judge.missing_of(1).unwrap()).collect();
+            let seen: Vec<_> = (0..4).flat_map(|_| filter.missing_of(1).unwrap()).collect();
             assert!(seen.len() == 1 && seen[0].contains(&name), "{seen:?}");
-            judge.restore().unwrap();
+            filter.restore().unwrap();
         }
-        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
-        judge.remove().unwrap();
+        assert_eq!(filter.missing().unwrap(), Vec::<String>::new());
+        filter.remove().unwrap();
     });
 }
 
@@ -354,14 +354,14 @@ fn each_check_covers_other_hooks() {
 fn programs_of_two_clusters_coexist() {
     run_bpf(|bpffs| {
         let world = GateTestbed::new();
-        let engine = Backend::Bpf { bpffs: bpffs.into() };
-        let judges = ["one", "two"].map(|cluster| PacketFilter::open(&engine, cluster, PATTERN).unwrap());
-        for judge in &judges {
-            judge.cover(world.eth.index).unwrap();
+        let backend = Backend::Bpf { bpffs: bpffs.into() };
+        let filters = ["one", "two"].map(|cluster| PacketFilter::open(&backend, cluster, PATTERN).unwrap());
+        for filter in &filters {
+            filter.cover(world.eth.index).unwrap();
         }
-        for judge in judges {
-            assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
-            judge.remove().unwrap();
+        for filter in filters {
+            assert_eq!(filter.stay_in_front(usize::MAX).unwrap(), None);
+            filter.remove().unwrap();
         }
     });
 }

@@ -89,10 +89,10 @@ fn no_stack_of_tags_passes_a_shut_gate(backend: &Backend) {
     };
     let stacks = stacks();
     // Datagrams that a program receives. An answer would have to pass the gate again.
-    let ears = [IpAddr::from(SERVICE4), SERVICE6.into()].map(|ip| {
-        let ear = UdpSocket::bind((ip, PORT)).unwrap();
-        ear.set_read_timeout(Some(SILENCE)).unwrap();
-        ear
+    let listeners = [IpAddr::from(SERVICE4), SERVICE6.into()].map(|ip| {
+        let listener = UdpSocket::bind((ip, PORT)).unwrap();
+        listener.set_read_timeout(Some(SILENCE)).unwrap();
+        listener
     });
     let udp4 = [&PORT.to_be_bytes()[..], &PORT.to_be_bytes(), &[0, 10, 0, 0], b"hi"].concat();
     let mut udp6 = udp4.clone();
@@ -103,7 +103,7 @@ fn no_stack_of_tags_passes_a_shut_gate(backend: &Backend) {
         say(&world, stack, 0x0800, &ipv4(CLIENT4, SERVICE4, 17, &udp4));
         say(&world, stack, 0x86dd, &ipv6(CLIENT6, SERVICE6, 17, 64, &udp6));
     };
-    let told = || ears.each_ref().map(|ear| ear.recv(&mut [0; 16]).is_ok());
+    let told = || listeners.each_ref().map(|listener| listener.recv(&mut [0; 16]).is_ok());
     for stack in stacks.iter().filter(|stack| of_vlan_0(stack)) {
         assert_eq!(answered(stack, &service), [true; 4], "without a gate the kernel looks behind {stack:x?}");
         tell(stack);

@@ -115,19 +115,19 @@ fn a_renamed_group_is_not_started_while_a_node_lives_that_may_run_it_under_its_o
     world.restart_with(1, &new, 30, 100).unwrap();
     world.audit(5000).unwrap();
     assert_eq!(world.having("10.0.0.101"), [0], "who runs it keeps it");
-    let cure = "make the files equal, then restart locum where it was wrong";
+    let cure = "make the files equal, then restart locum on the node with the wrong one";
     let text = |group: &str, does: &str, node: &str, other: &str| {
-        format!("{group} {does}: {node}'s file has 10.0.0.101 in group {other}; {cure}")
+        format!("{group} {does}: {node}'s locum.toml has 10.0.0.101 in group {other}; {cure}")
     };
     assert_eq!(world.troubles(0), [text("web", "is not taken over", "b", "www")]);
     assert_eq!(world.troubles(1)[0], text("www", "is not started here", "a", "web"));
-    assert_eq!(world.blocked(1), [format!("www: a's file has 10.0.0.101 in group web; {cure}")]);
+    assert_eq!(world.blocked(1), [format!("www: a's locum.toml has 10.0.0.101 in group web; {cure}")]);
     // No node would start it.
     let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.audit(3000).unwrap();
     let Some(Answer::Refused(text)) = world.machines[0].answers.pop() else { panic!("not refused") };
-    assert!(text.contains("b's file has 10.0.0.101 in group www"), "{text}");
+    assert!(text.contains("b's locum.toml has 10.0.0.101 in group www"), "{text}");
     assert_eq!(world.having("10.0.0.101"), [0]);
     world.restart_with(0, &new, 31, 100).unwrap();
     world.audit(5000).unwrap();
@@ -163,7 +163,7 @@ fn nothing_is_claimed_before_it_is_known_what_a_living_node_s_file_says_for_a_bo
             }
         }
         let untold =
-            |why: &str| why.ends_with("in what the files of other nodes differ is not known here yet");
+            |why: &str| why.ends_with("the differences of other nodes' files are not known here yet");
         assert!(
             (0..2).all(|member| world.blocked(member).iter().all(|why| untold(why))),
             "{:?}",
