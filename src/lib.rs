@@ -4,7 +4,7 @@
 //! * [`heart`] is the one real-time thread: it owns the director, its links and its timers;
 //! * [`control`] is everything that may block: agents, files, leftovers of an earlier daemon;
 //! * [`observe`] observes a running daemon: the log, the control socket, the service manager's lines;
-//! * [`files`] is the configuration directory, [`host config`] the host config that is made from it;
+//! * [`files`] is the configuration directory, [`host_config`] what heart and control plane need of it;
 //! * [`rights`] finds the rights that the kernel does not give this process;
 //! * [`cli`] is one file per command.
 

@@ -2,7 +2,8 @@
 //! ms. It measures in the running daemon. Without one it starts a heart in temporary network namespaces, with links,
 //! timers, a service address and a peer.
 //!
-//! Exit code: 0 measured, 1 measured without real-time rights, 77 nothing can be measured here.
+//! Exit code: 0 measured, 1 measured without real-time rights or the daemon did not answer, 4 no permission, 77 nothing can
+//! be measured here.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,7 @@
 //! `locum explain timing`: every time of a native cluster, with its formula and its purpose.
 //!
-//! Exit code: 0 printed, 2 the configuration is wrong.
+//! Exit code: 0 printed, 1 the directory of `--config` has no locum.toml and there is no `--pace`, 2 the configuration is
+//! wrong.
 
 use std::{
     fmt::Write as _,

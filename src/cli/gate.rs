@@ -31,7 +31,7 @@ pub struct GateCommandOptions {
     /// List all gates and the backends that work here (the default)
     #[arg(long, conflicts_with = "remove")]
     list: bool,
-    /// Remove all or the chosen gates, and before them the addresses of Locum that they shut
+    /// Remove all gates or the chosen ones, and before them the addresses that Locum put behind them
     #[arg(long)]
     remove: bool,
     /// Remove only the gates and keep the addresses: these answer at once, even if another node answers for them, too
@@ -259,7 +259,7 @@ fn remove_filter(
 
 fn filter_line(filter: &ListedArpFilter) -> String {
     format!(
-        "cluster {}: ARP filter by {}, {} addresses: only the own interface of each answers for it",
+        "cluster {}: ARP filter by {}, {} addresses: each is answered for only on its own interface",
         TerminalSafe(&filter.name.cluster()),
         filter.backend,
         filter.own_interfaces.len()

@@ -31,14 +31,18 @@ const ROWS: &[Row] = &[
         "check --config /etc/locum",
         &[
             (0, "a daemon would start here, and everything can run"),
-            (1, "the files are correct, but not everything can run on this host"),
+            (1, "the files are correct, but do not fit this host, or not everything can run here"),
             (2, "the files are wrong"),
         ],
     ),
     (
         "explain timing",
         "explain timing --pace 300ms",
-        &[(0, "printed"), (1, "no locum.toml and no --pace"), (2, "the configuration is wrong")],
+        &[
+            (0, "printed"),
+            (1, "no locum.toml in the directory of --config, and no --pace"),
+            (2, "the configuration is wrong"),
+        ],
     ),
     (
         "init",

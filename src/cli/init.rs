@@ -288,9 +288,9 @@ mod tests {
         assert!(make(&common, &options).unwrap_err().to_string().contains("exists already"));
         fs::remove_file(dir.path().join("new/locum.toml")).unwrap();
         for (options, said) in [
-            (InitOptions { cluster: None, ..options.clone() }, "give `--cluster NAME`"),
-            (InitOptions { nodes: vec!["a".into()], ..options.clone() }, "`a` is not of the form"),
-            (InitOptions { nodes: vec![], ..options }, "there is no node"),
+            (InitOptions { cluster: None, ..options.clone() }, "add `--cluster NAME`"),
+            (InitOptions { nodes: vec!["a".into()], ..options.clone() }, "`a` does not have the form"),
+            (InitOptions { nodes: vec![], ..options }, "no node is given"),
         ] {
             assert!(make(&common, &options).unwrap_err().to_string().contains(said), "{said}");
         }

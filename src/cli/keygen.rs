@@ -28,7 +28,7 @@ pub struct KeygenOptions {
     /// Key file [default: the one named by locum.toml, else locum.key, in the configuration directory]
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Change the key of a running cluster in three steps; copy the file to all nodes and reload them after each
+    /// Change the key of a running cluster in three steps; after each, copy the file to all who share it and reload them
     #[arg(long, value_name = "STEP")]
     pub roll: Option<RollStep>,
 }
@@ -130,8 +130,8 @@ fn roll(path: &Path, step: RollStep) -> anyhow::Result<String> {
     write_atomically(path, file(&new).as_bytes(), MODE)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(format!(
-        "{} is written. Copy it to all nodes and reload each daemon (`systemctl reload locum`). After the last one, \
-         {next}.",
+        "{} is written. Copy it to all nodes, and to witnesses without a key of their own, and reload each daemon \
+         (`systemctl reload locum`). After the last one, {next}.",
         path.display()
     ))
 }

@@ -78,7 +78,7 @@ pub enum Command {
     Takeover(standby::StandbyOptions),
     /// Stop the daemon: leave the cluster gracefully
     Stop(stop::StopOptions),
-    /// List the groups of haresources; query, start and stop them by hand while no daemon runs
+    /// List and query the groups of haresources; start and stop them by hand while no daemon runs
     Resources(resources::ResourcesOptions),
     /// List the gates in the kernel, or remove those that a daemon left
     Gate(gate::GateCommandOptions),

@@ -175,7 +175,6 @@ pub fn run(common: &CommonOptions, options: &ResourcesOptions) -> anyhow::Result
 }
 
 // ---- listing the file
-// ------------------------------------------------------------------------------------------------
 
 fn print_keys(plan: &R1Plan, wanted: impl Fn(&R1Group) -> bool) {
     plan.groups.iter().filter(|group| wanted(group)).for_each(|group| outln!("{}", group.key));
@@ -252,7 +251,6 @@ impl NodePattern {
 }
 
 // ---- starting and stopping
-// -------------------------------------------------------------------------------------------
 
 /// Keeps daemons of Locum and heartbeat from starting as long as the result is held. If one runs, the error says what
 /// that daemon does (`why`) and what to do (`cure`).

@@ -22,13 +22,13 @@ pub struct RunOptions {
     /// Which files to use if both ha.cf and locum.toml are in the configuration directory
     #[arg(long, value_enum)]
     pub dialect: Option<ConfigDialect>,
-    /// Time limit of a resource's start; then its agent and children are killed
+    /// Time limit of a resource's start (ha.cf only); then its agent and children are killed
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub start_limit: Duration,
-    /// Time limit of a resource's stop
+    /// Time limit of a resource's stop (ha.cf only)
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub stop_limit: Duration,
-    /// Time limit of a resource's status check
+    /// Time limit of a resource's status check (ha.cf only)
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub status_limit: Duration,
     /// Use installed scripts named IPaddr, IPaddr2, IPv6addr, SendArp, MailTo, Delay and Filesystem instead of the

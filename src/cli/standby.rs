@@ -15,7 +15,7 @@ use crate::{
 /// The options of `locum standby` and `locum takeover`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct StandbyOptions {
-    /// Which groups to move (with locum.toml always all)
+    /// Which groups to move (ha.cf only; with locum.toml all of them)
     #[arg(value_enum, default_value = "all")]
     pub set: GroupSet,
     /// Do not wait until the groups have moved

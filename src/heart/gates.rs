@@ -246,7 +246,7 @@ pub(super) struct Gates {
     packet_filter_fault: Option<String>,
 }
 
-/// Where announcements of claims have their parts.
+/// The places in a packet where the claim listeners find the parts of an announced claim.
 const PATTERN: Pattern =
     Pattern { head: announcement::HEAD, subject: announcement::SUBJECT, proof: announcement::PROOF };
 
@@ -343,7 +343,7 @@ impl Gates {
         let faults = covered.chain(heard).filter_map(Result::err);
         let faults = faults.map(|error| format!("gates: not ready: {error}")).collect();
         if is_owned {
-            // No other process can delete anything, and the watch would read of each of our own changes.
+            // No other process can delete anything, and the watch would only report our own changes.
             self.watch = None;
         }
         faults
@@ -590,8 +590,9 @@ impl Gates {
         entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
         if let Err(error) = gate.remove() {
-            let text =
-                format!("its gate cannot be removed, and stays shut: {error}; type `locum gate --remove`");
+            let text = format!(
+                "its gate cannot be removed, and stays shut: {error}; after `locum stop` try `locum gate --remove`"
+            );
             told.notes.push((Level::Error, Some(group), text));
         }
         told

@@ -101,16 +101,15 @@ fn a_tripped_assertion_ends_the_daemon_with_its_gate_shut() {
     if let Some(bpffs) = env::var_os(DIES) {
         return die(&backend(bpffs.into()));
     }
+    let directory = tempfile::tempdir().unwrap();
     let alone = || {
         let fresh =
             NewNamespaces { network: true, mounts: true, host_name: false, processes: false, ipc: false };
-        let bpffs = env::temp_dir().join("bpf");
         let ready = namespace::enter_new(fresh)
             .and_then(|()| mount::make_private())
-            .and_then(|()| mount::memory(&env::temp_dir()))
-            .and_then(|()| gate::ensure_bpffs(&bpffs).map(drop));
+            .and_then(|()| mount::bpf(directory.path()));
         let probe = match ready {
-            Ok(()) => gate::probe(),
+            Ok(()) => gate::probe_with(directory.path().into()),
             Err(error) => return drop(writeln!(io::stderr(), "skipped: {error}")),
         };
         for (backend, path) in [

@@ -10,14 +10,13 @@
 //!    │                   │ a start failed    │              │
 //!    └─────────────── Stopping ◄─────────────┴──────────────┘
 //!                        │
-//!                        └── it cannot be stopped ──► Stuck
+//!                        └── it cannot be stopped ──► StopFailed
 //! ```
 //!
 //! A running member is asked for its status if its [`GroupSpec`] says so (`group::monitor`). If a member fails, it is started
 //! again in place, together with all members right of it, as often as the spec allows. After one failure more, the group
 //! is stopped and reported as [`GroupEvent::Failed`]: then another node's turn comes. A stop that fails is tried
-//! again, or goes down a
-//! ladder (`group::stopping`).
+//! again, or goes down a ladder (`group::stopping`).
 //!
 //! After each failure in a row the next attempt waits longer (`group::pause`), whatever asked for it. A resource without
 //! an agent here does not run here: it fails at once, is not started again in place, and its stop is done, unless it was

@@ -210,7 +210,9 @@ impl Rack {
     /// No such node, or it has power; or the kernel refuses.
     pub fn power_on(&mut self, node: &str) -> Result<(), Fault> {
         if !self.description.nodes.iter().any(|name| name == node) || self.is_on(node) {
-            return Err(Fault::Description(format!("{node} is not a node without power")));
+            return Err(Fault::Description(format!(
+                "{node} has power already, or is not a node of the rack"
+            )));
         }
         let place = NodeFiles {
             root: ROOT.into(),

@@ -155,7 +155,7 @@ impl Drop for Relay {
 }
 
 struct Work {
-    /// Frames received on the first leave on the second (`Way::FromNode`), and the other way round.
+    /// Frames received on the first leave on the second (`RelayDirection::FromNode`), and the other way round.
     taps: [Tap; 2],
     settings: Arc<RelayState>,
     dice: Dice,

@@ -24,7 +24,7 @@ pub struct LabGateOptions {
     /// Gate backend [default: all that work here]
     #[arg(long, value_name = "NAME")]
     backend: Option<BackendName>,
-    /// Lease; it is renewed five times within itself
+    /// Length of the lease, which is renewed five times in that time
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
     lease: Duration,
     /// How long the renewing process is frozen; more than two leases

@@ -23,7 +23,7 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// With so many beats a new life says that it has swept. Who misses all of them waits for the leases of the old one.
+/// In how many beats a new run says that it has swept. A member that misses all of them waits for the old run's leases.
 const SWEPT_BEATS: u64 = 3;
 
 /// The settings with which a member starts.

@@ -481,7 +481,7 @@ fn remarks(resource: &Resource, word: &FileWord, report: &mut DiagReport) {
         )));
     }
     if has_mask_for_broadcast(it) {
-        let message = "a netmask in the place of the broadcast address is used as broadcast address";
+        let message = "the netmask in place of the broadcast address is used as the broadcast address";
         let cure =
             "end after the interface: the mask bits are enough, and the broadcast address follows from them";
         report.add(report.warning(message).word(word).cure(cure));
@@ -782,7 +782,7 @@ mod tests {
             "5:1: error: `web1192.0.2.5` is not a node of this cluster; ha.cf has web1, web2 (a blank is missing \
              after `web1`: write `web1 192.0.2.5`)",
             "6:6: error: `IPAddr2` is not a script that takes an address (did you mean `IPaddr2::192.0.2.6/24/eth0`?)",
-            "7:6: warning: a netmask in the place of the broadcast address is used as broadcast address \
+            "7:6: warning: the netmask in place of the broadcast address is used as the broadcast address \
              (end after the interface: the mask bits are enough, and the broadcast address follows from them)",
         ];
         assert_eq!(diags, expected.map(|text| format!("haresources:{text}")));

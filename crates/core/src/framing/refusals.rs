@@ -1,8 +1,8 @@
 //! Refused frames, for the log: the first of a sender at once, and then once a minute how many more there were and why.
 //! The number of lines and of kept senders is bounded, however many senders there are or are pretended.
 //!
-//! Some refusals mean that nodes do not form one cluster although they should. Those are an [`RefusalAlarm`], which the status
-//! shows as long as it lasts.
+//! Some refusals mean that nodes do not form one cluster although they should. Each of those is a [`RefusalAlarm`], which the
+//! status shows as long as it lasts.
 
 use alloc::{
     collections::BTreeMap,

@@ -154,8 +154,8 @@ enum FilterHandle {
 
 impl PacketFilter {
     /// Finds or makes the packet filter of a cluster, whose rivals announce their claims by datagrams of this
-    /// pattern. Where an earlier
-    /// life left it standing it goes on without a packet in between, with the programs of this version, and leases run on.
+    /// pattern. Where an earlier run left it in place it goes on without a packet in between, with the programs of this
+    /// version, and leases run on.
     ///
     /// # Errors
     /// What the kernel says, and to what; `InvalidInput` for a pattern that cannot be compared.
@@ -389,9 +389,9 @@ enum GateHandle {
 }
 
 impl Gate {
-    /// Makes the gate stand, shut, in the calling thread's network namespace. What an earlier life left of it is used
-    /// and shut at once. It hears no rivals. `nft`: it has its cluster's table for itself; who has more gates, or rivals, makes
-    /// them by a [`PacketFilter`].
+    /// Sets the gate up, shut, in the calling thread's network namespace. What an earlier run left of it is used and
+    /// shut at once. It hears no rivals. `nft`: it has its cluster's table for itself; for several gates, or with
+    /// rivals, make them by a [`PacketFilter`].
     ///
     /// # Errors
     /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table. `InvalidInput` with

@@ -1,4 +1,4 @@
-//! The status of one node: the director's state as a [`R1Status`].
+//! The status of one node: the director's state as an [`R1Status`].
 
 use super::*;
 use crate::model::status::Waiting;

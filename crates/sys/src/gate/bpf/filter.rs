@@ -232,8 +232,7 @@ struct SlotKeys {
 
 impl BpfFilter {
     /// Finds the packet filter of the cluster of that name, or makes it; its programs are ours from now on, on all
-    /// interfaces where it
-    /// stands. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
+    /// interfaces that it covers. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
     pub(in crate::gate) fn open(
         bpffs: &Path,
         name: &GateName,

@@ -52,9 +52,8 @@ const IPPROTO_UDP: i32 = 17;
 pub(super) const IPPROTO_ICMPV6: i32 = 58;
 pub(super) const ND_NEIGHBOR_SOLICIT: i32 = 135;
 const ND_NEIGHBOR_ADVERT: i32 = 136;
-/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and what a claim's
-/// announcement is compared with, or
-/// less.
+/// The most bytes of a packet that are looked at: link header (Ethernet with its tags), IPv6, UDP, and what a claim's
+/// announcement is compared with.
 const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * VLAN_HLEN + 40 + 8 + Pattern::BYTES_MAX as i32;
 
 /// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.

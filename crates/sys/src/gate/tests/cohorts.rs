@@ -521,7 +521,7 @@ fn there_is_room_for_all_groups_in_one_table() {
         let mut gates = many(&filter, &world, GATES_MAX);
         let made = clock::monotonic_nanos();
         let refused = filter.install(one_of(&world, 9999)).unwrap_err();
-        assert!(refused.to_string().contains("4096 groups"), "{refused}");
+        assert!(refused.to_string().contains("4096 gates"), "{refused}");
         renew_all(&filter, &gates, for_millis(60_000));
         let opened = clock::monotonic_nanos();
         renew_all(&filter, &gates, for_millis(60_000));
