@@ -767,6 +767,9 @@ impl Groups {
                 if step + 1 < self.members(group) {
                     return self.begin_start(group, step + 1, out);
                 }
+                let key = &self.specs[group.0].key;
+                let has_begun = self.states[group.0].begun.iter().all(|begun| *begun);
+                assert!(has_begun, "{key}: runs, and not all of it was started");
                 self.states[group.0].phase = GroupPhase::Running;
                 self.states[group.0].unstopped = None;
                 self.states[group.0].failures = 0;

@@ -59,14 +59,14 @@ mod tests {
     fn a_name_has_one_holder_who_is_known() {
         let name = format!("locum-test/{}", std::process::id());
         assert_eq!(holder(&name).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        let position = ExclusiveName::take(&name).unwrap();
+        let held = ExclusiveName::take(&name).unwrap();
         assert_eq!(ExclusiveName::take(&name).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let me = NameHolder { pid: Some(std::process::id()), uid: rustix::process::geteuid().as_raw() };
         // The queue may be full of askers that are never answered.
         for _ in 0..100 {
             assert_eq!(holder(&name).unwrap(), me);
         }
-        drop(position);
+        drop(held);
         ExclusiveName::take(&name).unwrap();
     }
 }

@@ -238,7 +238,7 @@ pub static ROWS: &[Directive] = &[
     row("stonith_host", Id::StonithHost, ValueForm::Line { usage: "host type parameters", min: 2 }, "", "the device by which that host (or `*`) resets a silent peer", Honoured),
     row("respawn", Id::Respawn, ValueForm::Line { usage: "user command", min: 2 }, "", "a program that runs while this node takes part, and is started again when it ends, unless with exit code 100; `ipfail` is built in", Honoured),
     row("failfast", Id::Failfast, ValueForm::Line { usage: "user command", min: 2 }, "", "the same; when it dies, the machine is rebooted", Honoured),
-    row("apiauth", Id::Carried, ValueForm::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; the control socket decides who may ask and order")),
+    row("apiauth", Id::Carried, ValueForm::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("Locum has no such API, and the control socket has its own access rules")),
     row("env", Id::Env, ValueForm::Line { usage: "NAME=VALUE", min: 1 }, "", "scripts see VALUE as HA_NAME", Honoured),
     row("memreserve", Id::Carried, ValueForm::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
     row("coredumps", Id::Carried, ValueForm::Boolean, "on", "whether a crash leaves a core file", Accepted("the service manager decides this")),

@@ -658,7 +658,7 @@ pub fn packet_filters(bpffs: Option<PathBuf>) -> io::Result<Vec<ListedPacketFilt
 /// The kernel's error; `nft`: `ResourceBusy` while the process that made it is running.
 pub fn remove_packet_filter(filter: &ListedPacketFilter) -> io::Result<bool> {
     match &filter.backend {
-        Backend::Bpf { bpffs } => bpf::remove_judge(bpffs, &filter.name),
+        Backend::Bpf { bpffs } => bpf::remove_filter(bpffs, &filter.name),
         Backend::Nft => nft::remove_packet_filter(&filter.name),
     }
 }

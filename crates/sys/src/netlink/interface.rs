@@ -113,11 +113,11 @@ pub fn interface_name(index: u32) -> io::Result<String> {
 /// none. It then refuses an address with `EACCES`, as if a right were missing.
 #[must_use]
 pub fn ipv6_is_off(name: &str) -> bool {
-    let position = Path::new("/proc/sys/net/ipv6/conf");
-    match fs::read_to_string(position.join(name).join("disable_ipv6")) {
+    let directory = Path::new("/proc/sys/net/ipv6/conf");
+    match fs::read_to_string(directory.join(name).join("disable_ipv6")) {
         Ok(text) => text.trim() != "0",
         // Without /proc nothing is known.
-        Err(_) => Path::new("/proc/sys/net").is_dir() && !position.is_dir(),
+        Err(_) => Path::new("/proc/sys/net").is_dir() && !directory.is_dir(),
     }
 }
 
@@ -138,7 +138,7 @@ impl AnsweringInterface {
         let Interface { index, resolves, .. } = Interface::parse(payload)?;
         let (mut link, mut master, mut kind, mut port_kind, mut is_elsewhere) = (None, 0, None, None, false);
         let number = |value: &[u8]| value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-        let prefix = |value: &[u8]| {
+        let name = |value: &[u8]| {
             let plain = value.split(|byte| *byte == 0).next().unwrap_or_default();
             String::from_utf8_lossy(plain).into_owned()
         };
@@ -150,8 +150,8 @@ impl AnsweringInterface {
                 IFLA_LINKINFO => {
                     for info in NlasIterator::new(attribute.value()).map_while(Result::ok) {
                         match info.kind() {
-                            IFLA_INFO_KIND => kind = Some(prefix(info.value())),
-                            IFLA_INFO_SLAVE_KIND => port_kind = Some(prefix(info.value())),
+                            IFLA_INFO_KIND => kind = Some(name(info.value())),
+                            IFLA_INFO_SLAVE_KIND => port_kind = Some(name(info.value())),
                             _ => {}
                         }
                     }

@@ -172,9 +172,9 @@ impl Assembler {
     /// A label has no position or is too far away: an error in the program's source, which every test finds.
     pub(super) fn assemble(mut self) -> Vec<[u8; 8]> {
         for (at, label) in self.jumps {
-            let pins = self.positions[label.0].expect("a label that is jumped to has a place");
+            let target = self.positions[label.0].expect("a label that is jumped to has a place");
             // Counted from the instruction after the jump.
-            let distance = pins.cast_signed() - at.cast_signed() - 1;
+            let distance = target.cast_signed() - at.cast_signed() - 1;
             let distance = i16::try_from(distance).expect("a gate's program is short");
             self.instructions[at][2..4].copy_from_slice(&distance.to_ne_bytes());
         }

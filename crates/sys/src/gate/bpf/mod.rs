@@ -26,7 +26,7 @@ mod state;
 mod syscall;
 
 use filter::GateMaps;
-pub(super) use filter::{BpfFilter, remove as remove_judge};
+pub(super) use filter::{BpfFilter, remove as remove_filter};
 use pins::PinDirectory;
 pub(super) use pins::is_read_only;
 pub use pins::{CUSTOMARY_MOUNT_POINT, ensure_bpffs, find_bpffs};
@@ -223,7 +223,7 @@ pub(super) fn remove(bpffs: &Path, name: &GateName) -> io::Result<bool> {
         maps.states()?.get(slot).close();
     }
     pins.remove()?;
-    remove_judge(bpffs, name)?;
+    remove_filter(bpffs, name)?;
     Ok(stood)
 }
 

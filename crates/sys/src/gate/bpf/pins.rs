@@ -152,9 +152,10 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 /// The mount table cannot be read.
 pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
-    let mut positions: Vec<_> = table.lines().filter_map(bpf_mount).filter(|place| is_bpffs(place)).collect();
-    positions.sort_by_key(|place| place != Path::new(CUSTOMARY_MOUNT_POINT));
-    Ok(positions.into_iter().next())
+    let mut mount_points: Vec<_> =
+        table.lines().filter_map(bpf_mount).filter(|place| is_bpffs(place)).collect();
+    mount_points.sort_by_key(|place| place != Path::new(CUSTOMARY_MOUNT_POINT));
+    Ok(mount_points.into_iter().next())
 }
 
 /// Whether this path leads into a bpf file system, and not into a mount over it (statfs(2)).
@@ -177,8 +178,8 @@ pub const CUSTOMARY_MOUNT_POINT: &str = "/sys/fs/bpf";
 /// # Errors
 /// The kernel's error: `EPERM` without the right to mount.
 pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
-    if let Some(pins) = find_bpffs()? {
-        return Ok(pins);
+    if let Some(mount_point) = find_bpffs()? {
+        return Ok(mount_point);
     }
     let doing = |error| with_context(&error, &format!("mount a bpf file system at {}", directory.display()));
     fs::create_dir_all(directory).map_err(doing)?;
@@ -190,8 +191,8 @@ pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
 fn bpf_mount(line: &str) -> Option<PathBuf> {
     let (mount, rest) = line.split_once(" - ")?;
     let kind = rest.split(' ').next()?;
-    let pins = mount.split(' ').nth(4)?;
-    (kind == "bpf").then(|| plain(pins))
+    let mount_point = mount.split(' ').nth(4)?;
+    (kind == "bpf").then(|| plain(mount_point))
 }
 
 /// Decodes the table's escapes: blanks and the like are a backslash and three octal digits.

@@ -145,9 +145,9 @@ impl GateStates {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there. A map that is smaller is
         // refused by the kernel.
-        let position =
+        let address =
             unsafe { rustix::mm::mmap(ptr::null_mut(), ALL_BYTES, both, MapFlags::SHARED, map, 0) }?;
-        NonNull::new(position.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        NonNull::new(address.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     pub(super) fn get(&self, slot: Slot) -> &GateState {

@@ -275,14 +275,14 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
         duration: u32,
     }
     let bytes = u32::try_from(packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let position = address_mut(packet);
+    let packet_address = address_mut(packet);
     let mut run = TestRunAttr {
         program: number(&program),
         answer: 0,
         bytes_in: bytes,
         bytes_out: bytes,
-        packet_in: position,
-        packet_out: position,
+        packet_in: packet_address,
+        packet_out: packet_address,
         repeat: 1,
         duration: 0,
     };
